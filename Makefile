@@ -1,0 +1,45 @@
+# The one developer interface. Every target makes what it needs; PYTHON picks the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: help demo test lab-test lint format bench clean
+
+help:
+	@echo "make demo      a whole fleet on this machine: no GPU, no root, no network"
+	@echo "make test      everything that needs only Python (under 5 minutes on 2 cores)"
+	@echo "make lab-test  real hosts, real OpenSSH, real Ollama; needs root on Debian"
+	@echo "make lint      ruff, mypy --strict, import-linter"
+	@echo "make bench     every figure of docs/performance.md, measured on this machine"
+
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/olladist demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not lab" -n 2
+
+lab-test: $(READY)
+	tests/lab/prepare
+	$(BIN)/python -m pytest -m lab tests/lab -n 3 --dist loadfile
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+bench: $(READY)
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
