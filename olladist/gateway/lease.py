@@ -2,10 +2,11 @@
 
 A worker asks for a backend before each inference request and says how it went; the control process grants, refuses,
 and pushes the table that workers fall back on while it is away. `ask.id` is unique within a worker and names the lease
-until its `Done`: every Ask ends in exactly one Done, even when it was refused or the client left.
+until its `Done`: every Ask ends in exactly one Done, even when it was refused or the client left. A request that is
+tried again is a new Ask with a new id. A Done may cross the Grant for the same id on the wire, when the client leaves.
 """
 
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -25,9 +26,23 @@ class Backend(msgspec.Struct, frozen=True, array_like=True):
     models: tuple[str, ...]  # normalised names (ModelName.key)
 
 
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """A request that runs already: its Ask went to a control process that is gone, or was never sent."""
+
+    id: int
+    node: str
+    model: str
+
+
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The first message of a connection. Each lease in `held` ends in a Done like any other.
+
+    So a control process that was restarted counts from the start what its predecessor granted and what workers placed alone.
+    """
+
     worker: int
     pid: int
+    held: tuple[Held, ...] = ()
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -86,3 +101,39 @@ class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 ToControl: TypeAlias = Hello | Ask | Done
 ToWorker: TypeAlias = Table | Grant | Refuse
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def pack(message: ToControl | ToWorker) -> bytes:
+    """One message as it goes over the socket."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "little") + body
+
+
+Message = TypeVar("Message")
+
+
+class Unpacker(Generic[Message]):
+    """Bytes in, messages out; `Unpacker[ToControl](ToControl)` reads what workers send."""
+
+    def __init__(self, message_type: object) -> None:
+        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(message_type)
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that `data` completes. Raises ValueError for what cannot be one; the stream is useless then."""
+        if self._rest:
+            data = self._rest + data
+        messages, start, end = [], 0, len(data)
+        while end - start >= LENGTH_BYTES:
+            length = int.from_bytes(data[start : start + LENGTH_BYTES], "little")
+            if length > MESSAGE_BYTES_MAX:
+                raise ValueError(f"a message of {length} bytes; at most {MESSAGE_BYTES_MAX} are allowed")
+            if end - start - LENGTH_BYTES < length:
+                break
+            start += LENGTH_BYTES + length
+            messages.append(self._decoder.decode(data[start - length : start]))
+        self._rest = data[start:]
+        return messages

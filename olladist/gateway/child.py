@@ -1,0 +1,38 @@
+"""What each child of the supervisor does first: take its settings from stdin, and see to it that it ends with its parent.
+
+The supervisor keeps the other end of stdin open for as long as it lives and writes nothing more to it: the end of
+stdin means that the parent is gone, however it went.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from olladist.gateway.settings import Settings, decode
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def receive_settings() -> Settings:
+    """Reads the one line of settings; on Linux also asks the kernel for SIGKILL when the parent dies.
+
+    The signal covers what the watch on stdin cannot: a child whose loop is stuck.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return decode(sys.stdin.buffer.readline())
+
+
+def when_parent_ends(loop: asyncio.AbstractEventLoop, then: Callable[[], None]) -> None:
+    """Calls `then` once when stdin has ended; call it after `receive_settings`."""
+    descriptor = sys.stdin.fileno()
+
+    def readable() -> None:
+        if not os.read(descriptor, 4096):
+            loop.remove_reader(descriptor)
+            then()
+
+    loop.add_reader(descriptor, readable)
