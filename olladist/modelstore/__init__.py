@@ -1,0 +1,9 @@
+"""Models across hosts: what each store holds, what a sync must move, and the moving.
+
+scan      what a store holds                     one round trip, parsed into StoreContents
+source    a GGUF or Modelfile on this machine    read into a Recipe
+place     which hosts `replicas` means           pure
+plan      what must happen for a sync            pure: SyncPlan of steps
+transfer  makes the plan true                    the only one that changes a store, through stage
+list      what `models ls` shows                 pure
+"""
