@@ -1,6 +1,6 @@
 """What runs commands on a host: over SSH, or here without it. One conformance suite: tests/ssh/test_runner.py."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +51,11 @@ class Runner(Protocol):
         """As `run`, but returns stdout, and CommandFailed for any status but 0."""
         ...
 
-    def lines(self, script: str, *, root: bool = False) -> AsyncIterator[bytes]:
-        """Lines of stdout as they come, without their newline, until the command ends; closing the iterator ends it."""
+    def lines(self, script: str, *, root: bool = False) -> AsyncGenerator[bytes, None]:
+        """Lines of stdout as they come, without their newline, until the command ends; `aclose` ends it.
+
+        CommandFailed at the end for any status but 0. A line of more than 1 MiB comes in pieces.
+        """
         ...
 
     async def put(

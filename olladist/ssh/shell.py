@@ -1,0 +1,189 @@
+"""What running scripts has in common on every host: root, limits, the end of what must not go on."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from olladist.errors import CommandFailed, ConnectionLost, HostError
+from olladist.ssh.process import Output, Process
+from olladist.ssh.runner import Completed
+from olladist.ssh.sudo import PROBE, SudoMode, SudoPassword, command, parse_probe, refused
+
+# sshd allows 10 sessions on a connection (sshd_config(5), MaxSessions); 4 are left to end commands with.
+SESSIONS = 6
+_GRACE = 2.0  # seconds between TERM and KILL
+_ROOT_KILL = 5.0  # seconds for `sudo kill`
+
+
+class Shell(ABC):
+    """A host on which scripts run; a subclass knows how to start a process there."""
+
+    def __init__(self, host: str, password: SudoPassword, *, user: str | None = None) -> None:
+        self._host = host
+        self._password = password
+        self._slots = asyncio.Semaphore(SESSIONS)
+        self._ending: set[asyncio.Task[None]] = set()
+        self._deciding = asyncio.Lock()
+        self._user = user or "the user"
+        self._mode: SudoMode | None = "root" if user == "root" else None
+        self._secret: str | None = None
+
+    @property
+    def host(self) -> str:
+        return self._host
+
+    @abstractmethod
+    async def _start(self, argv: tuple[str, ...], output: Output, during: str, stdin: int | None) -> Process:
+        """Starts a command; `stdin` is a descriptor to read from, None: what is written to the Process."""
+
+    async def run(
+        self, script: str, *, root: bool = False, stdin: bytes = b"", timeout: float | None = 60.0, during: str = ""
+    ) -> Completed:
+        during = during or "running a command"
+        mode = await self._as_root(during) if root else None
+        async with self._running(script, mode, during, data=stdin) as output:
+            try:
+                async with asyncio.timeout(timeout):
+                    status = await output.status()
+            except TimeoutError as error:
+                raise _too_slow(self._host, during, timeout, output) from error
+        return self._completed(script, status, output, mode, during)
+
+    async def check(
+        self, script: str, *, root: bool = False, stdin: bytes = b"", timeout: float | None = 60.0, during: str = ""
+    ) -> str:
+        done = await self.run(script, root=root, stdin=stdin, timeout=timeout, during=during)
+        if done.status != 0:
+            raise CommandFailed(self._host, during or "running a command", script, done.status, done.stderr)
+        return done.stdout
+
+    async def lines(self, script: str, *, root: bool = False) -> AsyncGenerator[bytes, None]:
+        during = "following the output of a command"
+        mode = await self._as_root(during) if root else None
+        async with self._running(script, mode, during, streaming=True) as output:
+            async with aclosing(output.lines()) as lines:
+                async for line in lines:
+                    yield line
+            status = output.ended.result()
+        output.stdout.clear()  # the last line was given out already
+        done = self._completed(script, status, output, mode, during)
+        if status != 0:
+            raise CommandFailed(self._host, during, script, status, done.stderr)
+
+    async def sudo(self) -> SudoMode:
+        """How this host lets us become root: "root", "passwordless", "password" (it asks for one) or "none"."""
+        async with self._deciding:
+            if self._mode is None:
+                answer = await self.check(PROBE, during="looking for sudo")
+                self._mode, self._user = parse_probe(answer)
+            return self._mode
+
+    async def close(self) -> None:
+        """Waits for commands that are being ended."""
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    async def _as_root(self, during: str) -> SudoMode:
+        """The mode to run with; SudoRefused where the host, or the person who was asked, does not allow it."""
+        mode = await self.sudo()
+        if mode == "none":
+            raise refused(self._host, self._user, during, "sudo is not installed")
+        if mode == "password" and self._secret is None:
+            self._secret = await self._password.accepted(self._host, self._user, during, self._attempt)
+        return mode
+
+    async def _attempt(self, password: str) -> str:
+        """What sudo says against a password, "" if it takes it. Nothing follows on stdin that sudo could try as a second one."""
+        during = "trying the sudo password"
+        async with self._running(":", "password", during, secret=password) as output:
+            async with asyncio.timeout(30):
+                status = await output.status()
+            if status == 0 and output.group is not None:
+                return ""
+            return " ".join(output.texts()[1].split()) or f"sudo ended with status {status}"
+
+    @asynccontextmanager
+    async def _running(
+        self,
+        script: str,
+        mode: SudoMode | None,
+        during: str,
+        *,
+        data: bytes = b"",
+        stdin: int | None = None,
+        streaming: bool = False,
+        secret: str | None = None,
+    ) -> AsyncIterator[Output]:
+        """A started command in one of our session slots; it is ended with the context, and only then the slot is free."""
+        output = Output(streaming=streaming)
+        argv = command(output.prelude(script), mode)
+        if stdin is None and mode == "password":
+            data = f"{secret or self._secret}\n".encode() + data
+        await self._slots.acquire()
+        starting = asyncio.ensure_future(self._start(argv, output, during, stdin))
+        try:
+            output.process = process = await asyncio.shield(starting)
+            if stdin is None:
+                process.write(data)
+                process.write_eof()
+            yield output
+        finally:
+            ending = asyncio.create_task(self._finish(starting, output, mode))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            if not output.ended.done():
+                await asyncio.shield(ending)
+
+    async def _finish(self, starting: asyncio.Future[Process], output: Output, mode: SudoMode | None) -> None:
+        try:
+            await asyncio.wait({starting})
+            if starting.cancelled() or starting.exception():
+                return
+            if not output.ended.done():
+                await self._stop(starting.result(), output, mode)
+        finally:
+            self._slots.release()
+
+    async def _stop(self, process: Process, output: Output, mode: SudoMode | None) -> None:
+        """TERM to the process group, KILL if that does not end it, then the channel is dropped."""
+        for name in ("TERM", "KILL"):
+            if mode in ("passwordless", "password") and output.group is not None:
+                await self._kill_as_root(name, output.group, mode)
+            else:
+                process.signal(name)
+            await asyncio.wait({output.ended}, timeout=_GRACE)
+            if output.ended.done():
+                return
+        process.abort()
+
+    async def _kill_as_root(self, name: str, group: int, mode: SudoMode) -> None:
+        """Our user may not signal what sudo started."""
+        output = Output()
+        argv = command(output.prelude(f"kill -{name} -- -{group}"), mode)
+        try:
+            process = await self._start(argv, output, "ending a command", None)
+        except HostError:
+            return  # the connection is gone, and with it all that we could do
+        if mode == "password":
+            process.write(f"{self._secret}\n".encode())
+        process.write_eof()
+        await asyncio.wait({output.ended}, timeout=_ROOT_KILL)
+        if not output.ended.done():
+            process.abort()
+
+    def _completed(self, script: str, status: int, output: Output, mode: SudoMode | None, during: str) -> Completed:
+        stdout, stderr = output.texts()
+        if output.group is None:
+            said = stderr.strip() or output.noise.decode(errors="replace").strip()
+            if mode in ("passwordless", "password"):
+                raise refused(self._host, self._user, during, " ".join(said.split()) or "sudo did not say why")
+            hint = f"see what `ssh {self._host} true` says: the login shell must run commands"
+            raise CommandFailed(self._host, during, script, status, said or "the command was not started", hint=hint)
+        return Completed(script, status, stdout, stderr)
+
+
+def _too_slow(host: str, during: str, timeout: float | None, output: Output) -> ConnectionLost:
+    tail = " ".join(output.texts()[1].split())[-200:]
+    cause = f"no end after {timeout:g} s, so it was ended" + (f"; its last words: {tail}" if tail else "")
+    return ConnectionLost(host, during, cause, hint="is the host overloaded, or its disk stuck? then run this again")
