@@ -138,9 +138,7 @@ def _request(commands: list[Command]) -> dict[str, Any]:
             if not _SEMVER.fullmatch(command.value):
                 raise BadModelfile(command.line, "REQUIRES must be a version such as 0.14.0")
             request["requires"] = command.value.removeprefix("v")
-    for key, value in (("license", licences), ("messages", messages), ("parameters", parameters)):
-        if value:
-            request[key] = value
+    request |= {"license": licences, "messages": messages, "parameters": parameters}
     return {key: value for key, value in request.items() if value}  # Go's omitempty
 
 
