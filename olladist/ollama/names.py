@@ -10,6 +10,9 @@ _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
+# What Ollama puts where a separator promises a part and none is there; it makes the name invalid and shows in errors.
+_MISSING = "!MISSING!"
+
 
 class InvalidName(ValueError):
     """Not a model name; the message is the one Ollama answers."""
@@ -29,17 +32,30 @@ class ModelName:
     @property
     def key(self) -> str:
         """What two spellings of one model have in common: all four parts, lower case."""
-        return f"{self.host}/{self.namespace}/{self.model}:{self.tag}".lower()
+        return self.full.lower()
+
+    @property
+    def full(self) -> str:
+        """All four parts, as `unqualified name: …` and capability errors show them."""
+        return f"{self.host}/{self.namespace}/{self.model}:{self.tag}"
 
     @property
     def path(self) -> str:
         """Where its manifest lies below `manifests/`."""
         return f"{self.host}/{self.namespace}/{self.model}/{self.tag}"
 
+    def is_valid(self) -> bool:
+        return bool(
+            _HOST.fullmatch(self.host)
+            and _NAMESPACE.fullmatch(self.namespace)
+            and _PART.fullmatch(self.model)
+            and _PART.fullmatch(self.tag)
+        )
+
     def __str__(self) -> str:
         """The shortest form that `ollama list` shows: defaults dropped, the tag always there."""
         if self.host.lower() != DEFAULT_HOST:
-            return f"{self.host}/{self.namespace}/{self.model}:{self.tag}"
+            return self.full
         if self.namespace.lower() != DEFAULT_NAMESPACE:
             return f"{self.namespace}/{self.model}:{self.tag}"
         return f"{self.model}:{self.tag}"
@@ -47,16 +63,29 @@ class ModelName:
 
 def parse_name(text: str) -> ModelName:
     """The name in full, defaults filled in; InvalidName for what Ollama would not take either."""
-    rest = text.split("://", 1)[-1]
-    tag = DEFAULT_TAG
-    if (colon := rest.rfind(":")) > rest.rfind("/"):
-        rest, tag = rest[:colon], rest[colon + 1 :]
-    parts = rest.rsplit("/", 2)
-    model = parts[-1]
-    namespace = parts[-2] if len(parts) > 1 else DEFAULT_NAMESPACE
-    host = parts[-3] if len(parts) > 2 else DEFAULT_HOST
-    if not (
-        _HOST.fullmatch(host) and _NAMESPACE.fullmatch(namespace) and _PART.fullmatch(model) and _PART.fullmatch(tag)
-    ):
+    name = split_name(text)
+    if not name.is_valid():
         raise InvalidName(text)
-    return ModelName(host, namespace, model, tag)
+    return name
+
+
+def split_name(text: str) -> ModelName:
+    """The parts of any text, valid or not, defaults filled in (ParseName): what Ollama's error texts show."""
+    rest, host, namespace, tag = text, "", "", ""
+    if rest.rfind(":") > rest.rfind("/"):
+        rest, tag = _cut_last(rest, ":")
+    if "/" not in rest:
+        model = rest or _MISSING
+    else:
+        rest, model = _cut_last(rest, "/")
+        if "/" not in rest:
+            namespace = rest
+        else:
+            rest, namespace = _cut_last(rest, "/")
+            host = rest.split("://", 1)[-1]
+    return ModelName(host or DEFAULT_HOST, namespace or DEFAULT_NAMESPACE, model, tag or DEFAULT_TAG)
+
+
+def _cut_last(text: str, separator: str) -> tuple[str, str]:
+    before, _, after = text.rpartition(separator)
+    return before or _MISSING, after or _MISSING

@@ -1,0 +1,76 @@
+"""Errors in the shape that a client's own protocol has for them: as a body, and as the end of a stream.
+
+Byte for byte what Ollama 0.17.4 sends, but for Anthropic's request_id, which is random there.
+"""
+
+import json
+
+from olladist.ollama.routes import EVENT_STREAM, NDJSON, Dialect
+
+# gin's own answers, text/plain on every route.
+NOT_FOUND = b"404 page not found"
+METHOD_NOT_ALLOWED = b"405 method not allowed"
+PLAIN = "text/plain"
+
+_JSON = "application/json"
+_JSON_UTF8 = "application/json; charset=utf-8"
+
+# anthropic.NewError; everything else is an api_error.
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+
+# encoding/json writes these so that its output may stand in HTML and JavaScript.
+_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+def encode(value: object) -> bytes:
+    """JSON as Go's encoding/json writes it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
+    return text.encode("utf-8", "replace")
+
+
+def error_body(dialect: Dialect, status: int, text: str, *, malformed: bool = False) -> bytes:
+    """`malformed`: the request body itself was refused (BadBody), for which OpenAI clients are told another type."""
+    if dialect is Dialect.OPENAI:
+        # middleware/openai.go writeError calls every error of a handler an api_error, be it 404 or 400.
+        kind = "invalid_request_error" if malformed and status == 400 else "api_error"
+        return _body({"error": {"message": text, "type": kind, "param": None, "code": None}}, malformed=malformed)
+    if dialect is Dialect.ANTHROPIC:
+        return _body({"type": "error", "error": _anthropic(status, text)}, malformed=malformed)
+    return encode({"error": text})
+
+
+def error_content_type(dialect: Dialect, *, malformed: bool = False) -> str:
+    return _JSON_UTF8 if malformed or dialect is Dialect.OLLAMA else _JSON
+
+
+def stream_error(dialect: Dialect, text: str, status: int = 500) -> bytes:
+    """The last thing in a stream that cannot go on; the status line has long been sent.
+
+    Ollama's own NDJSON error line; an event that makes OpenAI's clients raise; Anthropic's error event.
+    """
+    if dialect is Dialect.OPENAI:
+        return b"data: " + error_body(dialect, status, text).rstrip() + b"\n\n"
+    if dialect is Dialect.ANTHROPIC:
+        return b"event: error\ndata: " + error_body(dialect, status, text).rstrip() + b"\n\n"
+    return encode({"error": text}) + b"\n"
+
+
+def stream_type(dialect: Dialect) -> str:
+    return NDJSON if dialect is Dialect.OLLAMA else EVENT_STREAM
+
+
+def _anthropic(status: int, text: str) -> dict[str, str]:
+    return {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": text}
+
+
+def _body(value: object, *, malformed: bool) -> bytes:
+    # The middlewares' writers use json.Encoder, which ends with a newline; gin's c.JSON does not.
+    return encode(value) + (b"" if malformed else b"\n")

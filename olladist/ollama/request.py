@@ -1,0 +1,181 @@
+"""What a gateway must know of a request body: the model, whether the answer streams, whether it only loads or unloads.
+
+Ollama judges the body; here it is read just far enough to choose a host, and as Go would read it. What Ollama would
+refuse may pass, for the bytes go on untouched and Ollama refuses them itself.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from olladist.ollama import gojson
+from olladist.ollama.routes import Dialect, ModelIn, Route
+
+# Keys that need no second look: spelled in lower case, and all that common clients send. Any other key may be one that
+# we read in another case ("Model"), and is looked at.
+# fmt: off
+_USUAL_KEYS = frozenset({
+    "model", "name", "messages", "prompt", "stream", "options", "format", "keep_alive", "tools", "think", "system",
+    "template", "raw", "context", "images", "suffix", "input", "truncate", "dimensions", "temperature", "top_p",
+    "max_tokens", "stop", "seed", "response_format", "stream_options", "tool_choice", "user", "frequency_penalty",
+    "presence_penalty", "metadata", "instructions", "reasoning", "max_output_tokens",
+})
+# fmt: on
+
+_raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_string = msgspec.json.Decoder(str)
+
+# A Raw equals only another Raw.
+_NULL, _TRUE, _FALSE, _EMPTY_STRING = (msgspec.Raw(text) for text in (b"null", b"true", b"false", b'""'))
+_EMPTY_LIST = re.compile(rb"\[[ \t\r\n]*\]")
+# Go's time.ParseDuration of nothing but zeros.
+_ZERO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:0+\.?0*|\.0+)(?:ns|us|µs|μs|ms|s|m|h))+)")
+# api.Duration makes nanoseconds of a number of seconds and cuts the rest off.
+_NANOSECOND = 1e-9
+
+
+class ModelRequest(msgspec.Struct, frozen=True):
+    """`load` and `unload`: there is nothing to answer, the model is just to be loaded, or to leave memory at once."""
+
+    model: str
+    stream: bool
+    load: bool = False
+    unload: bool = False
+
+
+class BadBody(ValueError):
+    """Ollama would answer `status` and `text` before it looks for a model."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def read_body(body: bytes, route: Route) -> ModelRequest:
+    """What `body` (whole, not compressed) asks of a route that names its model there; BadBody where Ollama refuses it."""
+    if route.model_in is ModelIn.FORM:
+        return ModelRequest(_form_field(body, route.model_keys[0]), stream=False)
+    try:
+        members = _raw_members.decode(body)
+        if members.keys() <= _USUAL_KEYS or not _oddly_spelled(members, _keys_of(route)):
+            model = _first_string(members, route.model_keys)
+            return ModelRequest(model, _streams(members, route), *_purpose(members, route))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NeedsGo):
+        pass
+    return _as_go_reads(body, route)
+
+
+class _NeedsGo(Exception):
+    """The fast path has met something that only Go's rules decide."""
+
+
+def _keys_of(route: Route) -> tuple[str, ...]:
+    return (*route.model_keys, "stream", "keep_alive", route.content_key)
+
+
+def _oddly_spelled(keys: Iterable[str], wanted: tuple[str, ...]) -> bool:
+    return any(key not in wanted and gojson.fold(key) in wanted for key in keys)
+
+
+def _first_string(members: Mapping[str, msgspec.Raw], keys: tuple[str, ...]) -> str:
+    for key in keys:
+        raw = members.get(key)
+        if raw is not None:
+            if raw == _NULL:
+                raise _NeedsGo  # it may follow a value that counts
+            if text := _string.decode(raw):
+                return text
+    return ""
+
+
+def _streams(members: Mapping[str, msgspec.Raw], route: Route) -> bool:
+    """What is neither true nor false is refused by Ollama itself."""
+    if route.streams is None:
+        return False
+    raw = members.get("stream")
+    if raw is None:
+        return route.streams
+    if raw == _NULL:
+        raise _NeedsGo
+    return raw == _TRUE or (raw != _FALSE and route.streams)
+
+
+def _purpose(members: Mapping[str, msgspec.Raw], route: Route) -> tuple[bool, bool]:
+    """(load, unload) after server/routes.go: nothing to answer, and then keep_alive 0 unloads."""
+    if not route.content_key:
+        return False, False
+    content = members.get(route.content_key)
+    if content is not None:
+        if content == _NULL:
+            raise _NeedsGo
+        if not (content == _EMPTY_STRING or _EMPTY_LIST.fullmatch(content)):
+            return False, False
+    unload = _is_zero_duration(bytes(members.get("keep_alive", _NULL)))
+    return not unload, unload
+
+
+def _is_zero_duration(raw: bytes) -> bool:
+    kind = gojson.kind(raw)
+    if kind == "string":
+        return _ZERO_DURATION.fullmatch(gojson.string(raw)) is not None
+    return kind == "number" and 0 <= float(raw) < _NANOSECOND
+
+
+def _as_go_reads(body: bytes, route: Route) -> ModelRequest:
+    """The slow way, which is right for every body."""
+    try:
+        members = gojson.members(body)
+    except gojson.SyntaxProblem as problem:
+        if str(problem) == "EOF" and route.dialect is Dialect.OLLAMA:
+            raise BadBody("missing request body") from None
+        raise BadBody(str(problem)) from None
+    if isinstance(members, str):
+        if members != "null":
+            raise BadBody(f"json: cannot unmarshal {members} into Go value of type {route.request_type}")
+        members = []
+    wanted = _keys_of(route)
+    last: dict[str, msgspec.Raw] = {}
+    wrong: BadBody | None = None
+    for key, value in members:
+        folded = gojson.fold(key)
+        if folded not in wanted:
+            continue
+        kind = gojson.kind(value)
+        if folded in route.model_keys and kind not in {"string", "null"}:
+            wrong = wrong or BadBody(_wrong_type(kind, route, folded))
+        elif kind != "null":
+            last[folded] = msgspec.Raw(value)
+        elif folded not in _VALUE_KEYS[route.dialect]:
+            last.pop(folded, None)  # null empties a pointer, and leaves a plain value as it was
+    if wrong is not None:
+        raise wrong
+    model = next((text for key in route.model_keys if key in last and (text := gojson.string(bytes(last[key])))), "")
+    return ModelRequest(model, _streams(last, route), *_purpose(last, route))
+
+
+# Fields that are no pointers and no slices in Go's structs.
+_VALUE_KEYS = {
+    Dialect.OLLAMA: frozenset({"model", "name", "source", "prompt"}),
+    Dialect.OPENAI: frozenset({"model", "name", "prompt", "stream"}),
+    Dialect.ANTHROPIC: frozenset({"model", "stream"}),
+}
+
+
+def _wrong_type(kind: str, route: Route, key: str) -> str:
+    struct = route.request_type.partition(".")[2]
+    return f"json: cannot unmarshal {kind} into Go struct field {struct}.{key} of type string"
+
+
+def _form_field(body: bytes, name: str) -> str:
+    """A field of multipart/form-data, found by the boundary that the body begins with; "" where it is not there."""
+    boundary, newline, _ = body.partition(b"\r\n")
+    if not (newline and boundary.startswith(b"--")):
+        return ""
+    for part in body.split(boundary + b"\r\n")[1:]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        disposition = re.search(rb'(?im)^content-disposition:[^\r\n]*;[ \t]*name="?([^";\r\n]*)"?', head)
+        if disposition and disposition[1] == name.encode():
+            return content.partition(b"\r\n" + boundary)[0].decode("utf-8", "replace")
+    return ""
