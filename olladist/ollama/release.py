@@ -13,7 +13,7 @@ CHECKSUMS = "sha256sum.txt"  # stands beside the archives of every release
 # uname -m as scripts/install.sh maps it.
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
-_VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:-([0-9A-Za-z][0-9A-Za-z.-]{0,63}))?")
+_VERSION = re.compile(r"v?([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})(?:-([0-9A-Za-z][0-9A-Za-z.-]{0,63}))?")
 _ZSTD_SINCE = (0, 14, 0)
 
 # Endings of archives that can be installed, in the order in which they are tried.
