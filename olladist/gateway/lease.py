@@ -78,7 +78,11 @@ OUTCOMES = (
 
 
 class Table(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """Everything a worker needs to go on alone."""
+    """Everything a worker needs to go on alone.
+
+    A backend whose `up` turns false loses the requests that have not begun to answer: workers ask for another one. So a control
+    process that has just started sends no table before it has heard from every backend once, or given it up.
+    """
 
     revision: int
     mode: str  # distributed, local, standalone
