@@ -6,10 +6,13 @@ stdin means that the parent is gone, however it went.
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+
+import structlog
 
 from olladist.gateway.settings import Settings, decode
 
@@ -36,3 +39,20 @@ def when_parent_ends(loop: asyncio.AbstractEventLoop, then: Callable[[], None]) 
             then()
 
     loop.add_reader(descriptor, readable)
+
+
+def start_log(process: str, *, verbose: bool) -> None:
+    """Events go to stderr: lines for people on a terminal, JSON otherwise. No event holds a body, a key or a prompt."""
+    people = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not people),
+            structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)

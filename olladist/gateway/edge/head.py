@@ -6,8 +6,8 @@ backend carries a length of our own.
 """
 
 import re
-from collections.abc import Container, Iterable
-from typing import Final
+from collections.abc import Container, Iterable, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -79,9 +79,12 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     named: frozenset[bytes]  # what Connection makes hop-by-hop besides the usual
 
 
-def is_hopeless(start: bytes) -> bool:
-    """True for the start of a head that can never become one; a CR at its very end is left open."""
-    return _HOPELESS.search(start) is not None
+def is_hopeless(start: bytes, looked_at: int = 0) -> bool:
+    """True for the start of a head that can never become one; a CR at its very end is left open.
+
+    The first `looked_at` bytes were found to be good before.
+    """
+    return _HOPELESS.search(start, max(0, looked_at - 1)) is not None
 
 
 def read_request(raw: bytes) -> RequestHead:
@@ -208,19 +211,41 @@ def _block(lines: Iterable[tuple[bytes, bytes]], dropped: Container[bytes], name
     return b"\r\n".join(kept)
 
 
+UNTIL_CLOSE: Final = -2
+
+# (name in lower case, name, value)
+Field: TypeAlias = tuple[bytes, bytes, bytes]
+
+
+def response_framing(status: int, fields: Iterable[Field]) -> int:
+    """Where the body of a response ends (RFC 9112 §6.3): its length, CHUNKED or UNTIL_CLOSE; HEAD is the caller's business.
+
+    Lengths that contradict each other, or the chunks, have been refused by the parser. Raises ValueError for a coding that no
+    client of ours has asked for.
+    """
+    framing = UNTIL_CLOSE
+    for lower, _, value in fields:
+        if lower == b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise ValueError(f"a transfer coding {value.decode('latin-1')!r}")
+            framing = CHUNKED
+        elif lower == b"content-length":
+            framing = int(value)
+    return 0 if status in {204, 304} else framing
+
+
 def for_client(
-    status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]], added: bytes, *, chunked: bool, close: bool
+    status: int, reason: bytes, fields: Sequence[Field], added: bytes, *, chunked: bool, close: bool
 ) -> bytes:
     """The head of a response as the client gets it: `added` are whole lines of ours, and win over equal names from the backend.
 
     Content-Length passes; Transfer-Encoding is ours to say again where the chunks themselves pass (`chunked`).
     """
     parts = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-    for name, value in fields:
-        lower = name.lower()
+    for lower, name, value in fields:
         if lower in _DROPPED_FROM_RESPONSES:
             if lower == b"connection" and (named := _tokens(value) - _HOP_BY_HOP):
-                rest = [field for field in fields if field[0].lower() not in named and field != (name, value)]
+                rest = [field for field in fields if field[0] not in named and field != (lower, name, value)]
                 return for_client(status, reason, rest, added, chunked=chunked, close=close)
         elif not (lower.startswith(b"x-ollama-") and lower + b":" in added.lower()):
             parts.append(b"%b: %b\r\n" % (name, value))

@@ -1,0 +1,107 @@
+"""The backends as a worker knows them: what the last table says, and what is the worker's own: connections and running requests."""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Protocol
+
+from olladist.gateway.edge.upstream import Pool
+from olladist.gateway.lease import Backend as Row
+from olladist.gateway.lease import Table
+from olladist.ollama.routes import Route
+
+
+class Asker(Protocol):
+    """A request that needs a backend. `lease` is the id of its last Ask; `tried` names nodes, for ids are only good for one table."""
+
+    lease: int
+    model: str
+    tried: list[str]
+
+    @property
+    def route(self) -> Route: ...
+
+    def granted(self, backend: "Backend") -> None: ...
+
+    def refused(self, status: int, text: str, retry_after: int) -> None: ...
+
+    def backend_went_down(self) -> None: ...
+
+
+class Backend:
+    __slots__ = ("address", "fields", "id", "models", "node", "pool", "running", "up")
+
+    def __init__(self, row: Row, mode: str) -> None:
+        # The worker's own. `running` counts from the grant to the end of the response.
+        self.pool = Pool()
+        self.running: set[Asker] = set()
+        # What a table says.
+        self.node = row.node
+        self.address = ""
+        self.update(row, mode)
+
+    def update(self, row: Row, mode: str) -> None:
+        if not row.up or row.address != self.address:
+            self.pool.close()
+            self.pool = Pool()
+            self.address = row.address
+        self.id = row.id
+        self.up = row.up
+        self.models = frozenset(row.models)
+        self.fields = mode_fields(mode) + b"X-Ollama-Node: %b\r\n" % _field_value(row.node)
+
+
+class Backends:
+    """`mode` is "" until there was a table."""
+
+    def __init__(self) -> None:
+        self.mode = ""
+        self._by_node: dict[str, Backend] = {}
+        self._by_id: dict[int, Backend] = {}
+
+    def __iter__(self) -> Iterator[Backend]:
+        return iter(self._by_node.values())
+
+    def get(self, number: int) -> Backend | None:
+        return self._by_id.get(number)
+
+    def ids(self, nodes: Iterable[str]) -> tuple[int, ...]:
+        """The ids that these nodes have now; those that are gone are left out."""
+        return tuple(self._by_node[node].id for node in nodes if node in self._by_node)
+
+    def apply(self, table: Table) -> list[Backend]:
+        """Takes over a table whole; returns the backends that it has found to be down.
+
+        What runs on a backend that is no longer listed ends by itself.
+        """
+        known, self._by_node = self._by_node, {}
+        went_down = []
+        for row in table.backends:
+            backend = known.pop(row.node, None)
+            if backend is None:
+                backend = Backend(row, table.mode)
+            else:
+                if backend.up and not row.up:
+                    went_down.append(backend)
+                backend.update(row, table.mode)
+            self._by_node[row.node] = backend
+        for gone in known.values():
+            gone.up = False
+            gone.pool.close()
+        self._by_id = {backend.id: backend for backend in self._by_node.values()}
+        self.mode = table.mode
+        return went_down
+
+
+def least_running(backends: Iterable[Backend], key: str, tried: Collection[str]) -> Backend | None:
+    """Where a worker sends a request for the model `key` while nobody tells it: by its own counts, the first among equals."""
+    candidates = [b for b in backends if b.up and b.node not in tried and key in b.models]
+    return min(candidates, key=lambda backend: len(backend.running), default=None)
+
+
+def mode_fields(mode: str) -> bytes:
+    """The header lines that every response carries."""
+    return b"X-Ollama-Distributed: true\r\nX-Ollama-Mode: %b\r\n" % (_field_value(mode) or b"distributed")
+
+
+def _field_value(text: str) -> bytes:
+    # Names come from an inventory that was checked; a line break here would still be a header of its own.
+    return "".join(char for char in text if char.isprintable()).encode("latin-1", "replace")

@@ -1,0 +1,366 @@
+"""One client connection: reads requests one after the other, hands each to an exchange, and answers in their order.
+
+Reading goes on while an answer is on its way, because only a read shows that the client has left; what it sends ahead is
+kept, and past a bound reading pauses until its turn has come.
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, Protocol, cast
+
+from olladist.gateway.edge import answers
+from olladist.gateway.edge.backends import mode_fields
+from olladist.gateway.edge.chunked import Chunked
+from olladist.gateway.edge.head import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    Refused,
+    RequestHead,
+    for_client,
+    is_hopeless,
+    read_request,
+)
+from olladist.gateway.edge.upstream import Answer
+from olladist.gateway.edge.worker import Worker
+from olladist.ollama.routes import Dialect
+from olladist.units import size
+
+# A client may be this far behind before the backend is told to wait: some hundred lines of a stream.
+WRITE_BYTES_MAX: Final = 64 * 2**10
+# Requests sent ahead: nobody who pipelines inference has more than a few of 1 KiB.
+PIPELINED_BYTES_MAX: Final = 64 * 2**10
+# How long a client that is being turned away may go on sending, so that it can read why (RFC 9112 §9.6).
+LINGER_SECONDS: Final = 2.0
+
+
+class Exchange(Protocol):
+    """One request and its answer, as the client's connection drives it."""
+
+    dialect: Dialect
+    answering: bool  # the head of the answer has been written
+    body_max: int | None  # bytes; None takes any number, for it keeps none of them
+
+    def body(self, piece: bytes) -> None: ...
+
+    def body_ended(self) -> None: ...
+
+    def client_left(self) -> None: ...
+
+    def client_full(self) -> None: ...
+
+    def client_drained(self) -> None: ...
+
+    def give_up(self, text: str) -> None:
+        """The gateway ends: say so to the client if that is possible, and call `finished`."""
+
+
+class State(Enum):
+    HEAD = "head"  # waiting for a request, or in the middle of its head
+    BODY = "body"
+    BUSY = "busy"  # the request is here, the answer is not
+    LINGER = "linger"  # answered for good; what comes is thrown away
+    CLOSED = "closed"
+
+
+class Downstream(asyncio.Protocol):
+    __slots__ = (
+        "_advancing",
+        "_begin",
+        "_chunked",
+        "_left",
+        "_looked_at",
+        "_on_close",
+        "_read_paused",
+        "_rest",
+        "_room",
+        "_since",
+        "exchange",
+        "head",
+        "peer",
+        "state",
+        "transport",
+        "worker",
+        "write_paused",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        worker: Worker,
+        begin: "Callable[[Downstream, RequestHead], Exchange]",
+        on_close: "Callable[[Downstream], None]",
+    ) -> None:
+        # Connection.
+        self.worker = worker
+        self._begin = begin
+        self._on_close = on_close
+        self.peer = ""
+        self.write_paused = False
+        self._read_paused = False
+        # Request. `_since` is when the state began, or when something last came in.
+        self.state = State.HEAD
+        self.exchange: Exchange | None = None
+        self.head: RequestHead | None = None
+        self._rest = b""
+        self._looked_at = 0
+        self._left = 0
+        self._room: int | None = None
+        self._chunked: Chunked | None = None
+        self._since = worker.loop.time()
+        self._advancing = False
+
+    # What exchanges call.
+
+    @property
+    def must_close(self) -> bool:
+        """True where no further request can be taken once this one is answered."""
+        return self.state is not State.BUSY or self.head is None or not self.head.keep_alive or self.worker.draining
+
+    def pass_on(self, answer: Answer, rest: bytes, added: bytes) -> bool:
+        """Writes the head of `answer` with the header lines `added`, and `rest` of the body.
+
+        Returns whether the connection must end with this answer, which the head has said then.
+        """
+        close = self.must_close or answer.framing == UNTIL_CLOSE
+        head = for_client(answer.status, answer.reason, answer.fields, added, chunked=answer.chunked, close=close)
+        self.transport.write(head + rest)
+        return close
+
+    def finished(self, *, close: bool) -> None:
+        """The answer has been written; `close` was said in its head, or is the only way to end it."""
+        self.exchange = self.head = None
+        if self.state is State.CLOSED:
+            return
+        if self.state is State.BODY:
+            self.linger()
+        elif close:
+            self.state = State.CLOSED
+            self.transport.close()
+        else:
+            self.state = State.HEAD
+            self._since = self.worker.loop.time()
+            if self._rest and not self._advancing:
+                self._advance()
+            if len(self._rest) <= PIPELINED_BYTES_MAX:
+                self.resume_reading()
+
+    def cut(self) -> None:
+        """The answer cannot be ended properly: the client must see that it is not whole."""
+        self.exchange = self.head = None
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSED
+            # What was written still goes out, then the connection ends before the framing says so.
+            self.transport.close()
+
+    def pause_reading(self) -> None:
+        if not self._read_paused and self.state is not State.CLOSED:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._read_paused and self.state is not State.CLOSED:
+            self._read_paused = False
+            self._since = self.worker.loop.time()
+            self.transport.resume_reading()
+
+    def linger(self) -> None:
+        """Ends our side and waits a little for the other, so that the answer is not lost to a reset."""
+        self.state = State.LINGER
+        self._since = self.worker.loop.time()
+        self._rest = b""
+        self._chunked = None
+        self.resume_reading()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def refuse(self, status: int, text: str) -> None:
+        """Answers what cannot be a request, or is too much of one, and closes."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_left()
+            if exchange.answering:
+                self.cut()
+                return
+        dialect = exchange.dialect if exchange is not None else Dialect.OLLAMA
+        added = mode_fields(self.worker.backends.mode)
+        self.transport.write(answers.error(dialect, status, text, added, close=True))
+        self.linger()
+
+    # What the process calls.
+
+    def sweep(self, now: float) -> None:
+        """Ends what has been silent too long. Nothing ends while a backend works: loading a model may take minutes."""
+        limits, silent = self.worker.settings.limits, now - self._since
+        if self.state is State.LINGER:
+            if silent > LINGER_SECONDS:
+                self.transport.abort()
+        elif self.state is State.HEAD:
+            if self._rest:
+                if silent > limits.head_seconds:
+                    self.refuse(408, f"the request head did not end within {limits.head_seconds:g} s")
+            elif silent > limits.idle_seconds:
+                self.transport.close()
+        elif self.state is State.BODY and silent > limits.body_seconds and not self._read_paused:
+            self.refuse(408, f"nothing of the request body came for {limits.body_seconds:g} s")
+
+    def drain(self) -> None:
+        """Closes now if nothing is going on, else after the answer."""
+        if self.state is State.HEAD and not self._rest:
+            self.transport.close()
+
+    def end(self, text: str) -> None:
+        """Ends what is going on with an error, as far as it can be told."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.give_up(text)
+
+    # asyncio.Protocol.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BYTES_MAX)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if peer else "unknown"
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        if state is State.HEAD:
+            self._rest = self._rest + data if self._rest else data
+            self._advance()
+        elif state is State.BODY:
+            self._since = self.worker.loop.time()
+            self._body(data)
+        elif state is State.BUSY:
+            self._rest += data
+            if len(self._rest) > PIPELINED_BYTES_MAX:
+                self.pause_reading()
+
+    def eof_received(self) -> None:
+        """A client that ends its side has left, as Go's server sees it, which is Ollama's.
+
+        To wait for it to read on would keep a slot busy for nobody: half-closed and gone look the same.
+        """
+        self._leave()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        self.state = State.CLOSED
+        self._on_close(self)
+
+    def _leave(self) -> None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_left()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        if self.exchange is not None:
+            self.exchange.client_full()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self.exchange is not None:
+            self.exchange.client_drained()
+        elif self._rest and not self._advancing:
+            self._advance()
+
+    # Requests out of bytes.
+
+    def _advance(self) -> None:
+        """Begins requests for as long as whole heads lie here and nothing is in the way."""
+        self._advancing = True
+        try:
+            while self.state is State.HEAD and self._rest and not self.write_paused:
+                head = self._next_head()
+                if head is None:
+                    return
+                self._start(head)
+        except Refused as refusal:
+            self.refuse(refusal.status, refusal.text)
+        finally:
+            self._advancing = False
+
+    def _next_head(self) -> RequestHead | None:
+        rest = self._rest
+        while rest.startswith(b"\r\n"):  # RFC 9112 §2.2: some clients end a body with one too many
+            rest = self._rest = rest[2:]
+        limit = self.worker.settings.limits.head
+        end = rest.find(b"\r\n\r\n", max(0, self._looked_at - 3), limit)
+        if end >= 0:
+            self._rest = rest[end + 4 :]
+            return read_request(rest[: end + 4])
+        if len(rest) >= limit:
+            raise Refused(431, f"the request head has over {limit} bytes")
+        if is_hopeless(rest, self._looked_at):
+            raise Refused(400, "malformed request head")
+        if not self._looked_at:
+            self._since = self.worker.loop.time()
+        self._looked_at = len(rest)
+        return None
+
+    def _start(self, head: RequestHead) -> None:
+        self.head = head
+        data, self._rest = self._rest, b""
+        self._looked_at = 0
+        if head.length == 0:
+            self.state = State.BUSY
+            self._rest = data
+            self.exchange = self._begin(self, head)
+            self._end_body()
+            return
+        self.state = State.BODY
+        self._since = self.worker.loop.time()
+        self.resume_reading()
+        self._chunked = Chunked() if head.length == CHUNKED else None
+        self._left = head.length
+        self.exchange = self._begin(self, head)
+        self._room = self.exchange.body_max
+        if self._room is not None and head.length > self._room:
+            self._too_large()
+        elif head.expects and not data and self.state is State.BODY:
+            self.transport.write(answers.CONTINUE)
+        elif data:
+            self._body(data)
+
+    def _body(self, data: bytes) -> None:
+        if self._chunked is not None:
+            self._body_in_chunks(self._chunked, data)
+            return
+        piece, self._rest = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
+        self._left -= len(piece)
+        if self.exchange is not None:
+            self.exchange.body(piece)
+        if not self._left and self.state is State.BODY:
+            self.state = State.BUSY
+            self._end_body()
+
+    def _body_in_chunks(self, chunked: Chunked, data: bytes) -> None:
+        try:
+            pieces = chunked.feed(data)
+        except Refused as refusal:
+            self.refuse(refusal.status, refusal.text)
+            return
+        for piece in pieces:
+            if self.exchange is None or self.state is not State.BODY:
+                return
+            if self._room is not None:
+                self._room -= len(piece)
+                if self._room < 0:
+                    self._too_large()
+                    return
+            self.exchange.body(piece)
+        if chunked.done and self.state is State.BODY:
+            self._chunked = None
+            self._rest = chunked.rest
+            self.state = State.BUSY
+            self._end_body()
+
+    def _too_large(self) -> None:
+        limit = self.worker.settings.limits.body
+        self.refuse(413, f"the request body is too large, at most {size(limit)} are taken")
+
+    def _end_body(self) -> None:
+        if self.exchange is not None:
+            self.exchange.body_ended()

@@ -1,0 +1,385 @@
+"""One request for inference: body → lease → backend → answer, on another backend where the first fails before it answers.
+
+A small state machine in callbacks rather than a task: a task costs as much as the rest of a small request, and every
+`await` in it would be one more place where the client may have left. `phase` says which callbacks can come next.
+"""
+
+import asyncio
+from enum import Enum
+
+import structlog
+import zstandard
+
+from olladist.gateway.edge import answers, retry
+from olladist.gateway.edge.backends import Backend, mode_fields
+from olladist.gateway.edge.connecting import connect
+from olladist.gateway.edge.downstream import Downstream
+from olladist.gateway.edge.head import RequestHead, for_backend
+from olladist.gateway.edge.upstream import PlainUpstream, Upstream
+from olladist.ollama.framing import stream_error
+from olladist.ollama.request import BadBody, read_body
+from olladist.ollama.routes import NDJSON, Dialect, Route
+
+# Error answers of Ollama have 60 to 600 bytes. What is longer is passed on without being judged.
+HELD_BYTES_MAX = 64 * 2**10
+# Ollama's own limit (middleware/openai.go).
+UNPACKED_BYTES_MAX = 20 * 2**20
+_JUDGED = frozenset({404, 500, 503})
+
+log = structlog.get_logger()
+
+
+class Phase(Enum):
+    BODY = "body"  # of the request
+    ASKED = "asked"
+    CONNECTING = "connecting"
+    SENT = "sent"  # nothing of the answer has been passed on
+    PASSING = "passing"
+    OVER = "over"
+
+
+class Held:
+    """An answer that another backend may better: kept whole, so that it can still be given."""
+
+    __slots__ = ("added", "chunked", "fields", "framing", "pieces", "reason", "size", "status")
+
+    def __init__(self, upstream: Upstream, rest: bytes, added: bytes) -> None:
+        self.status = upstream.status
+        self.reason = upstream.reason
+        self.fields = upstream.fields
+        self.framing = upstream.framing
+        self.chunked = upstream.chunked
+        self.added = added
+        self.pieces = [rest]
+        self.size = len(rest)
+
+    @property
+    def body(self) -> bytes:
+        """As it came, its framing included."""
+        return b"".join(self.pieces)
+
+
+class Inference:
+    __slots__ = (
+        "_again",
+        "_backend",
+        "_body",
+        "_client",
+        "_close",
+        "_connecting",
+        "_first_byte_at",
+        "_head",
+        "_held",
+        "_judging",
+        "_outcomes",
+        "_pieces",
+        "_problems",
+        "_reused",
+        "_sent_at",
+        "_streams",
+        "_upstream",
+        "answering",
+        "body_max",
+        "dialect",
+        "lease",
+        "model",
+        "phase",
+        "route",
+        "tried",
+    )
+
+    def __init__(self, client: Downstream, head: RequestHead, route: Route) -> None:
+        # Request.
+        self._client = client
+        self._head = head
+        self.route = route
+        self.dialect: Dialect = route.dialect
+        self.body_max: int | None = client.worker.settings.limits.body
+        self.phase = Phase.BODY
+        self.answering = False
+        self.model = ""
+        self._streams = False
+        self._pieces: list[bytes] = []
+        self._body = b""
+        self._close = False
+        # Tries so far.
+        self.tried: list[str] = []
+        self._outcomes: list[str] = []
+        self._problems: list[str] = []
+        self._held: Held | None = None
+        # This try.
+        self.lease = 0
+        self._backend: Backend | None = None
+        self._upstream: Upstream | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._reused = False
+        self._again = False  # on this backend, because the first connection had gone stale
+        self._judging: Held | None = None
+        self._sent_at = self._first_byte_at = -1.0
+
+    # Client.
+
+    def body(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+
+    def body_ended(self) -> None:
+        self._body = b"".join(self._pieces)
+        self._pieces.clear()
+        try:
+            request = read_body(_readable(self._head, self._body), self.route)
+        except BadBody as bad:
+            self._answer(bad.status, bad.text, malformed=True)
+            return
+        self.model = request.model
+        self._streams = request.stream
+        self._ask()
+
+    def client_left(self) -> None:
+        phase, self.phase = self.phase, Phase.OVER
+        if phase is Phase.ASKED:
+            self._client.worker.leases.forget(self)
+        elif phase in {Phase.CONNECTING, Phase.SENT, Phase.PASSING}:
+            self._drop_upstream()
+            self._done("left")
+
+    def client_full(self) -> None:
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def client_drained(self) -> None:
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def give_up(self, text: str) -> None:
+        phase = self.phase
+        upstream = self._upstream
+        self.client_left()
+        if phase is Phase.PASSING and upstream is not None:
+            self._end_stream(upstream, text)
+        elif phase is not Phase.OVER:
+            self._answer(503, text, retry_after=1)
+
+    # Lease.
+
+    def _ask(self) -> None:
+        self.phase = Phase.ASKED
+        self._client.worker.leases.ask(self)
+
+    def granted(self, backend: Backend) -> None:
+        self._backend = backend
+        self._sent_at = self._first_byte_at = -1.0
+        # HTTP/1.0 clients need bodies without chunks, and that is a matter of the connection.
+        upstream = backend.pool.take() if self._head.minor else None
+        if upstream is None:
+            self._connect(backend)
+        else:
+            self._send(upstream, reused=True)
+
+    def refused(self, status: int, text: str, retry_after: int) -> None:
+        if self._held is not None:
+            self._give(self._held)
+        else:
+            why = f" ({'; '.join(self._problems)})" if self._problems else ""
+            self._answer(status, text + why, retry_after=retry_after)
+
+    def backend_went_down(self) -> None:
+        """Another backend is asked for at once where nothing has been passed on; a stream ends by itself."""
+        if self.phase in {Phase.CONNECTING, Phase.SENT}:
+            outcome = "died" if self.phase is Phase.SENT or self._again else "connect"
+            self._drop_upstream()
+            self._failed(outcome, "it was found to be down")
+
+    # Backend.
+
+    def _connect(self, backend: Backend) -> None:
+        self.phase = Phase.CONNECTING
+        worker = self._client.worker
+        upstream = Upstream(backend.pool) if self._head.minor else PlainUpstream()
+        self._connecting = worker.start(connect(backend.address, upstream, self, worker.settings.connect_seconds))
+
+    def connected(self, upstream: Upstream) -> None:
+        self._connecting = None
+        if upstream.transport is None:
+            self.connect_failed("it closed the connection at once")
+        else:
+            self._send(upstream, reused=False)
+
+    def connect_failed(self, reason: str) -> None:
+        """Where the request had been sent on a connection that was taken for stale, this shows that it was not."""
+        self._connecting = None
+        self._failed("died" if self._again else "connect", reason)
+
+    def _send(self, upstream: Upstream, *, reused: bool) -> None:
+        self.phase = Phase.SENT
+        self._upstream = upstream
+        self._reused = reused
+        self._sent_at = self._client.worker.loop.time()
+        upstream.send(self, for_backend(self._head, len(self._body)), self._body)
+        if self._client.write_paused:
+            upstream.pause()
+
+    def head_arrived(self, upstream: Upstream, rest: bytes) -> None:
+        if upstream.status in _JUDGED and self.route.retryable:
+            self._judging = Held(upstream, rest, self._added())
+            upstream.sink = self._hold
+        else:
+            self._pass_on(upstream, rest)
+
+    def completed(self, upstream: Upstream) -> None:
+        judged, self._judging = self._judging, None
+        if judged is not None:
+            if retry.may_be_better_elsewhere(judged.status, judged.body):
+                self._held = judged
+                self._upstream = None
+                upstream.release(self._client.worker.loop.time())
+                self._failed("retryable", f"it answered {judged.status}", judged.status)
+                return
+            self._pass_on(upstream, judged.body)
+        self._done("served")
+        self._upstream = None
+        upstream.release(self._client.worker.loop.time())
+        self._over(close=self._close)
+
+    def lost(self, upstream: Upstream, reason: str) -> None:
+        self._upstream = None
+        if self.phase is Phase.PASSING:
+            log.warning("answer was cut", **self._who(), reason=reason)
+            self._done("cut", upstream)
+            self._end_stream(upstream, f"{self._node()}: {reason}, the answer is not complete")
+            return
+        stale = upstream.silent and retry.was_stale(
+            reused=self._reused, seconds=self._client.worker.loop.time() - self._sent_at
+        )
+        if stale and not self._again and self._backend is not None:
+            self._again = True
+            self._connect(self._backend)
+        else:
+            self._failed("died", reason)
+
+    def upstream_full(self) -> None:
+        """The whole request is in memory already; nobody has to be slowed down."""
+
+    def upstream_drained(self) -> None: ...
+
+    # Decisions and their ends.
+
+    def _hold(self, data: bytes) -> None:
+        held, upstream = self._judging, self._upstream
+        if held is None or upstream is None:
+            return
+        held.pieces.append(data)
+        held.size += len(data)
+        if held.size > HELD_BYTES_MAX:
+            self._judging = None
+            self._pass_on(upstream, held.body)
+
+    def _pass_on(self, upstream: Upstream, rest: bytes) -> None:
+        self.phase = Phase.PASSING
+        self.answering = True
+        self._first_byte_at = self._client.worker.loop.time()
+        self._close = self._client.pass_on(upstream, rest, self._added())
+        upstream.sink = self._client.transport.write
+
+    def _failed(self, outcome: str, reason: str, status: int = 0) -> None:
+        """The try is over, and nothing of it has been passed on."""
+        log.warning("try failed", **self._who(), outcome=outcome, reason=reason)
+        self._judging = None
+        self._outcomes.append(outcome)
+        self.tried.append(self._node())
+        self._problems.append(f"{self._node()}: {reason}")
+        self._done(outcome, status=status)
+        self._again = False
+        if self.route.retryable and retry.another(self._outcomes):
+            self._ask()
+        elif self._held is not None:
+            self._give(self._held)
+        elif self._outcomes.count("died") >= retry.DEATHS_MAX:
+            self._answer(502, f"no further host is tried, two failed with this request: {'; '.join(self._problems)}")
+        else:
+            self._answer(503, "; ".join(self._problems), retry_after=1)
+
+    def _give(self, held: Held) -> None:
+        self.answering = True
+        self._over(close=self._client.pass_on(held, held.body, held.added))
+
+    def _answer(self, status: int, text: str, *, malformed: bool = False, retry_after: int = 0) -> None:
+        """An error of our own."""
+        close = self._client.must_close
+        added = mode_fields(self._client.worker.backends.mode)
+        self._client.transport.write(
+            answers.error(self.dialect, status, text, added, close=close, malformed=malformed, retry_after=retry_after)
+        )
+        self._over(close=close)
+
+    def _end_stream(self, upstream: Upstream, text: str) -> None:
+        """Ends an answer that was begun: with an error in the client's own protocol where it stands between two lines."""
+        self.phase = Phase.OVER
+        if not self._streams or not _between_lines(upstream):
+            self._client.cut()
+            return
+        line = stream_error(self.dialect, text)
+        self._client.transport.write(answers.chunk(line) + answers.LAST_CHUNK if upstream.chunked else line)
+        self._client.finished(close=True)
+
+    def _over(self, *, close: bool) -> None:
+        self.phase = Phase.OVER
+        self._body = b""
+        self._client.finished(close=close)
+
+    def _drop_upstream(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._upstream is not None:
+            self._upstream.abort()
+            self._upstream = None
+
+    def _done(self, outcome: str, upstream: Upstream | None = None, *, status: int = 0) -> None:
+        backend, self._backend = self._backend, None
+        upstream = upstream or self._upstream
+        if backend is None:
+            return
+        sent, first, now = self._sent_at, self._first_byte_at, self._client.worker.loop.time()
+        self._client.worker.leases.done(
+            self,
+            backend,
+            outcome,
+            status or (upstream.status if upstream is not None else 0),
+            first - sent if first >= 0 else -1.0,
+            now - sent if sent >= 0 else -1.0,
+            upstream.received if upstream is not None else 0,
+        )
+
+    def _node(self) -> str:
+        return self._backend.node if self._backend is not None else ""
+
+    def _added(self) -> bytes:
+        return self._backend.fields if self._backend is not None else b""
+
+    def _who(self) -> dict[str, str]:
+        return {"node": self._node(), "route": self.route.name, "model": self.model}
+
+
+def _between_lines(upstream: Upstream) -> bool:
+    """True where an error line can follow: what was passed ends with a whole line, in a whole chunk if there are chunks.
+
+    JSON has no raw CR in it, so the bytes that end a line and a chunk can be nothing else.
+    """
+    content_type = next((value for lower, _, value in upstream.fields if lower == b"content-type"), b"")
+    end = b"\n" if content_type.startswith(NDJSON.encode()) else b"\n\n"
+    if upstream.framing >= 0:
+        return False
+    return not upstream.received or upstream.tail.endswith(end + b"\r\n" if upstream.chunked else end)
+
+
+def _readable(head: RequestHead, body: bytes) -> bytes:
+    """The body as JSON, for us to read the model; the backend gets it as it came. Raises BadBody."""
+    if not any(name == b"content-encoding" and line.lower().endswith(b"zstd") for name, line in head.lines):
+        return body
+    try:
+        unpacked = zstandard.ZstdDecompressor().stream_reader(body).read(UNPACKED_BYTES_MAX + 1)
+    except zstandard.ZstdError as problem:
+        raise BadBody(f"zstd: {problem}") from problem
+    if len(unpacked) > UNPACKED_BYTES_MAX:
+        raise BadBody("http: request body too large")
+    return unpacked

@@ -1,0 +1,159 @@
+"""The worker's end of the lease socket: asks for backends, says how it went, and goes on alone while the control process is away."""
+
+import asyncio
+import os
+from typing import cast
+
+import structlog
+
+from olladist.gateway.edge.backends import Asker, Backend, Backends, least_running
+from olladist.gateway.lease import Ask, Done, Grant, Held, Hello, Refuse, Table, ToControl, ToWorker, Unpacker, pack
+from olladist.ollama.names import InvalidName, parse_name
+from olladist.ollama.refusal import refusal
+
+# The supervisor restarts a control process within a second; nothing is gained by asking more often than this.
+_BACKOFF_FIRST, _BACKOFF_MAX = 0.05, 1.0
+
+log = structlog.get_logger()
+
+
+class Leases(asyncio.Protocol):
+    """One per worker; a new connection to the same socket is made for as long as `run` goes on."""
+
+    def __init__(self, worker: int, path: str, backends: Backends) -> None:
+        self._worker = worker
+        self._path = path
+        self._backends = backends
+        self._next = 0
+        # Of one connection; `_asking` waits for a Grant or a Refuse.
+        self._transport: asyncio.Transport | None = None
+        self._unpacker = Unpacker[ToWorker](ToWorker)
+        self._asking: dict[int, Asker] = {}
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keeps a connection to the control process, for ever."""
+        loop = asyncio.get_running_loop()
+        delay = _BACKOFF_FIRST
+        while True:
+            self._ended.clear()
+            try:
+                await loop.create_unix_connection(lambda: self, self._path)
+            except OSError:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _BACKOFF_MAX)
+            else:
+                delay = _BACKOFF_FIRST
+                await self._ended.wait()
+                log.warning("control process is away", going_on="alone")
+
+    # What exchanges call.
+
+    def ask(self, asker: Asker) -> None:
+        """Answers by a call of `granted` or `refused`, maybe before this returns."""
+        self._next += 1
+        asker.lease = self._next
+        if self._transport is None:
+            self._place(asker)
+            return
+        self._asking[asker.lease] = asker
+        tried = self._backends.ids(asker.tried) if asker.tried else ()
+        self._send(Ask(asker.lease, asker.model, asker.route.name, tried))
+
+    def forget(self, asker: Asker) -> None:
+        """The client left while it waited."""
+        if self._asking.pop(asker.lease, None) is not None:
+            self._send(Done(asker.lease, -1, "left", 0))
+
+    def done(
+        self,
+        asker: Asker,
+        backend: Backend,
+        outcome: str,
+        status: int,
+        first_byte: float,
+        duration: float,
+        received: int,
+    ) -> None:
+        """Ends the lease of an asker that was granted `backend`."""
+        backend.running.discard(asker)
+        self._send(Done(asker.lease, backend.id, outcome, status, first_byte, duration, received))
+
+    # asyncio.Protocol.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._unpacker = Unpacker[ToWorker](ToWorker)
+        held = tuple(Held(asker.lease, b.node, asker.model) for b in self._backends for asker in b.running)
+        self._send(Hello(self._worker, os.getpid(), held))
+        log.info("control process is there", held=len(held))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._unpacker.feed(data)
+        except ValueError as problem:
+            log.warning("control process sends garbage", problem=str(problem))
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        for message in messages:
+            if isinstance(message, Grant):
+                self._granted(message)
+            elif isinstance(message, Refuse):
+                self._refused(message)
+            else:
+                self._table(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._ended.set()
+        asking, self._asking = self._asking, {}
+        for asker in asking.values():
+            self._place(asker)
+
+    def _send(self, message: ToControl) -> None:
+        if self._transport is not None:
+            self._transport.write(pack(message))
+
+    def _granted(self, grant: Grant) -> None:
+        asker = self._asking.pop(grant.id, None)
+        if asker is None:
+            return  # it has left, and its Done is on the way
+        backend = self._backends.get(grant.backend)
+        if backend is None:
+            self._send(Done(grant.id, -1, "connect", 0))
+            asker.refused(503, "the gateway has no such host any more, please try again", 1)
+            return
+        backend.running.add(asker)
+        asker.granted(backend)
+
+    def _refused(self, refuse: Refuse) -> None:
+        asker = self._asking.pop(refuse.id, None)
+        if asker is not None:
+            self._send(Done(refuse.id, -1, "served", refuse.status))
+            asker.refused(refuse.status, refuse.text, refuse.retry_after)
+
+    def _table(self, table: Table) -> None:
+        for backend in self._backends.apply(table):
+            log.warning("backend is down", node=backend.node, running=len(backend.running))
+            for asker in tuple(backend.running):
+                asker.backend_went_down()
+
+    def _place(self, asker: Asker) -> None:
+        """Decides without the control process, on the last table and this worker's own counts."""
+        if not self._backends.mode:
+            asker.refused(503, "the gateway is starting, please try again", 1)
+            return
+        try:
+            key = parse_name(asker.model).key
+        except InvalidName:
+            asker.refused(*refusal(asker.route, asker.model), 0)
+            return
+        backend = least_running(self._backends, key, asker.tried)
+        if backend is not None:
+            backend.running.add(asker)
+            asker.granted(backend)
+        elif any(key in known.models for known in self._backends):
+            asker.refused(503, f"no host with the model {asker.model!r} can be reached, please try again", 1)
+        else:
+            asker.refused(*refusal(asker.route, asker.model), 0)

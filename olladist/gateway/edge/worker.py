@@ -1,0 +1,46 @@
+"""What all connections of one worker share."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from olladist.gateway.edge.backends import Backends
+from olladist.gateway.edge.leases import Leases
+from olladist.gateway.settings import Settings
+from olladist.ollama.routes import ROUTES, Meaning, ModelIn, Route, find
+
+
+@dataclass(slots=True)
+class Worker:
+    settings: Settings
+    loop: asyncio.AbstractEventLoop
+    backends: Backends
+    leases: Leases
+    draining: bool = False  # no further request on a connection
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that is kept until it ends; for connecting, never for a request's bytes."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+# What takes a slot of one backend. Everything else is the control process' to answer.
+_LEASED: Final = {
+    (method.encode(), route.path): route
+    for route in ROUTES
+    if route.meaning is Meaning.ONE_BACKEND and route.inference and route.model_in is ModelIn.BODY
+    for method in route.methods
+}
+
+
+def leased_route(method: bytes, path: str) -> Route | None:
+    """The route of a request that needs a lease; None where the control process answers."""
+    route = _LEASED.get((method, path))
+    if route is None and "%" in path:
+        found = find(method.decode("ascii"), path)
+        route = found if found in _LEASED.values() else None
+    return route
