@@ -43,7 +43,10 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One Ollama server on a host; `gpus` None means all of them, () means none (CPU)."""
+    """One Ollama server on a host; `gpus` None means all of them, () means none (CPU).
+
+    `env` is the whole of it: the host's, with the instance's own on top.
+    """
 
     port: int = OLLAMA_PORT
     gpus: tuple[int, ...] | None = None
@@ -77,7 +80,16 @@ class DeclaredModel:
     name: ModelName
     on: tuple[str, ...] = ("*",)
     replicas: int | None = None
-    source: str | None = None  # path of a GGUF or a Modelfile, "host:NAME", None: the registry
+    source: str | None = None  # absolute path of a GGUF or a Modelfile, "host:NAME", None: the registry
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """Who may use the gateway; the key itself is in a variable of the environment or in a file, never here."""
+
+    name: str
+    variable: str | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,7 @@ class Gateway:
     strategy: Strategy = Strategy.MODEL_AFFINITY
     transport: Transport = Transport.TUNNEL
     local: str | None = None
+    keys: tuple[ApiKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
