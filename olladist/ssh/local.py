@@ -85,11 +85,22 @@ async def start(
         cwd=Path.home(),
         env=env,
     )
-    return LocalProcess(transport)
+    output.process = process = LocalProcess(transport)
+    return process
+
+
+async def stop(output: Output) -> None:
+    """Ends a program that `start` started: TERM, and KILL if that does not end it."""
+    for name in ("TERM", "KILL"):
+        if output.process and not output.ended.done():
+            output.process.signal(name)
+            await asyncio.wait({output.ended}, timeout=2)
 
 
 class LocalRunner(Shell):
     """Runs on this machine as our user, in a session of its own."""
+
+    _signals = True
 
     def __init__(self, host: str, password: SudoPassword | None = None) -> None:
         super().__init__(host, password or SudoPassword(NO_PROMPTS), user="root" if os.getuid() == 0 else None)
@@ -112,10 +123,9 @@ class LocalRunner(Shell):
     ) -> None:
         during = f"copying to {target}"
         mode = await self._as_root(during) if root else None
-        head = f"{self._secret}\n".encode() if mode == "password" else b""
         script = f"cat >> {quote(target)}"
         async with (
-            feed(source, offset, head) as file,
+            feed(source, offset, self._head(mode)) as file,
             self._running(script, mode, during, stdin=file.stdin) as output,
         ):
             status = await file.watch(output.ended, progress)

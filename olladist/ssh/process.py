@@ -55,6 +55,7 @@ class Output:
         self._lines: deque[bytes] = deque()
         self._ahead = 0
         self._more = asyncio.Event()
+        self._begun = asyncio.Event()
 
     def prelude(self, script: str) -> str:
         """The script as it is run: it says its process group first (proc_pid_stat(5), field 5; $$ where there is no /proc)."""
@@ -73,6 +74,7 @@ class Output:
                 self.noise = self.noise[-_NOISE_KEPT:]
                 return
             self.group = int(found[1])
+            self._begun.set()
             self.noise, data = self.noise[: found.start()], self.noise[found.end() :]
         if self._streaming:
             self._split(data)
@@ -88,6 +90,7 @@ class Output:
         if not self.ended.done():
             self.ended.set_result(status)
         self._more.set()
+        self._begun.set()
 
     def lose(self, problem: Exception) -> None:
         """The way to the command is gone."""
@@ -95,8 +98,13 @@ class Output:
             self.ended.set_exception(problem)
             self.ended.exception()  # seen: nobody may be waiting any more
         self._more.set()
+        self._begun.set()
 
     # What the caller reads
+
+    async def started(self) -> None:
+        """Waits until the script has begun, or ended without."""
+        await self._begun.wait()
 
     async def status(self) -> int:
         """Waits for the end; raises what `lose` was given. Unlike `ended` itself, this may be cancelled."""

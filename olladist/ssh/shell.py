@@ -12,17 +12,29 @@ from olladist.ssh.sudo import PROBE, SudoMode, SudoPassword, command, parse_prob
 
 # sshd allows 10 sessions on a connection (sshd_config(5), MaxSessions); 4 are left to end commands with.
 SESSIONS = 6
+_KILLERS = 4
 _GRACE = 2.0  # seconds between TERM and KILL
-_ROOT_KILL = 5.0  # seconds for `sudo kill`
+# Without "--", which dash does not take after a signal.
+_KILL = """\
+kill -TERM -{group}
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    kill -0 -{group} 2>/dev/null || exit 0
+    sleep 0.1
+done
+kill -KILL -{group}
+"""
 
 
 class Shell(ABC):
     """A host on which scripts run; a subclass knows how to start a process there."""
 
+    _signals: bool  # whether Process.signal reaches what our own user has started
+
     def __init__(self, host: str, password: SudoPassword, *, user: str | None = None) -> None:
         self._host = host
         self._password = password
         self._slots = asyncio.Semaphore(SESSIONS)
+        self._killers = asyncio.Semaphore(_KILLERS)
         self._ending: set[asyncio.Task[None]] = set()
         self._deciding = asyncio.Lock()
         self._user = user or "the user"
@@ -103,6 +115,10 @@ class Shell(ABC):
                 return ""
             return " ".join(output.texts()[1].split()) or f"sudo ended with status {status}"
 
+    def _head(self, mode: SudoMode | None, secret: str | None = None) -> bytes:
+        """What sudo reads from stdin before the command does."""
+        return f"{secret or self._secret}\n".encode() if mode == "password" else b""
+
     @asynccontextmanager
     async def _running(
         self,
@@ -112,21 +128,26 @@ class Shell(ABC):
         *,
         data: bytes = b"",
         stdin: int | None = None,
+        hold: bool = False,
         streaming: bool = False,
         secret: str | None = None,
     ) -> AsyncIterator[Output]:
-        """A started command in one of our session slots; it is ended with the context, and only then the slot is free."""
+        """A started command in one of our session slots; it is ended with the context, and only then the slot is free.
+
+        It reads `data`, and more that is written to the process with `hold`, or from the descriptor `stdin`.
+        """
         output = Output(streaming=streaming)
         argv = command(output.prelude(script), mode)
-        if stdin is None and mode == "password":
-            data = f"{secret or self._secret}\n".encode() + data
+        if stdin is None:
+            data = self._head(mode, secret) + data
         await self._slots.acquire()
         starting = asyncio.ensure_future(self._start(argv, output, during, stdin))
         try:
             output.process = process = await asyncio.shield(starting)
             if stdin is None:
                 process.write(data)
-                process.write_eof()
+                if not hold:
+                    process.write_eof()
             yield output
         finally:
             ending = asyncio.create_task(self._finish(starting, output, mode))
@@ -147,30 +168,37 @@ class Shell(ABC):
 
     async def _stop(self, process: Process, output: Output, mode: SudoMode | None) -> None:
         """TERM to the process group, KILL if that does not end it, then the channel is dropped."""
-        for name in ("TERM", "KILL"):
-            if mode in ("passwordless", "password") and output.group is not None:
-                await self._kill_as_root(name, output.group, mode)
-            else:
+        if output.group is None or (self._signals and mode not in ("passwordless", "password")):
+            for name in ("TERM", "KILL"):
                 process.signal(name)
+                await asyncio.wait({output.ended}, timeout=_GRACE)
+                if output.ended.done():
+                    return
+        else:
+            await self._kill(output.group, mode)
             await asyncio.wait({output.ended}, timeout=_GRACE)
-            if output.ended.done():
-                return
-        process.abort()
-
-    async def _kill_as_root(self, name: str, group: int, mode: SudoMode) -> None:
-        """Our user may not signal what sudo started."""
-        output = Output()
-        argv = command(output.prelude(f"kill -{name} -- -{group}"), mode)
-        try:
-            process = await self._start(argv, output, "ending a command", None)
-        except HostError:
-            return  # the connection is gone, and with it all that we could do
-        if mode == "password":
-            process.write(f"{self._secret}\n".encode())
-        process.write_eof()
-        await asyncio.wait({output.ended}, timeout=_ROOT_KILL)
         if not output.ended.done():
+            process.signal("KILL")
             process.abort()
+
+    async def _kill(self, group: int, mode: SudoMode | None) -> None:
+        """Ends a group by another command.
+
+        What sudo has started our user may not signal, and over a channel sshd lets nobody signal who logged in as root
+        (session.c, session_signal_req).
+        """
+        output = Output()
+        argv = command(output.prelude(_KILL.format(group=group)), mode)
+        async with self._killers:
+            try:
+                process = await self._start(argv, output, "ending a command", None)
+            except HostError:
+                return  # the connection is gone, and with it all that we could do
+            process.write(self._head(mode))
+            process.write_eof()
+            await asyncio.wait({output.ended}, timeout=_GRACE + 3)
+            if not output.ended.done():
+                process.abort()
 
     def _completed(self, script: str, status: int, output: Output, mode: SudoMode | None, during: str) -> Completed:
         stdout, stderr = output.texts()
