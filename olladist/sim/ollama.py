@@ -3,12 +3,14 @@
 OLLAMA_* mean what they mean to Ollama; SIM_TOKENS_PER_SECOND, SIM_LOAD_RATE (bytes a second), SIM_NAME and SIM_VERSION are its own.
 """
 
+import contextlib
 import http.client
 import json
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 from olladist.sim.settings import Settings, from_environment
 
@@ -77,6 +79,8 @@ def run(settings: Settings, listener: socket.socket) -> None:
     from olladist.sim.server import App  # noqa: PLC0415
     from olladist.sim.store import Store  # noqa: PLC0415
 
+    with contextlib.suppress(OSError):  # not on Linux
+        Path("/proc/self/comm").write_text("ollama")  # ps, pgrep and olladist's own facts know a server by this
     store = Store(settings.models)
     if settings.prune:
         log("images.go:480", f"total unused blobs removed: {store.prune()}")
