@@ -22,11 +22,12 @@ class Feed:
 
     async def watch(self, ended: asyncio.Future[int], progress: Callable[[int], None] | None) -> int:
         """Waits for the command's status and tells `progress` how far it is."""
-        while not ended.done():
+        while True:
             await asyncio.wait({ended}, timeout=_POLL)
             if progress:
                 progress(self.sent())
-        return ended.result()
+            if ended.done():
+                return ended.result()
 
 
 @asynccontextmanager

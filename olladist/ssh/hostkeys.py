@@ -188,6 +188,7 @@ def remember(path: Path, name: str, key_type: str, key: bytes) -> Judgement:
 
     The file is replaced whole (0600), under a lock, so that a reader never sees half a line. OSError if it cannot be.
     """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from olladist.ssh.sudo import SudoMode
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:
@@ -71,6 +73,10 @@ class Runner(Protocol):
 
         `progress` gets the count of bytes sent so far by this call, about four times a second.
         """
+        ...
+
+    async def sudo(self) -> SudoMode:
+        """How this host lets us become root: "root", "passwordless", "password" (it asks for one) or "none"."""
         ...
 
     def reach(self, port: int) -> AbstractAsyncContextManager[Endpoint]:

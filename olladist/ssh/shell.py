@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 from olladist.errors import CommandFailed, ConnectionLost, HostError
 from olladist.ssh.process import Output, Process
@@ -168,6 +168,9 @@ class Shell(ABC):
 
     async def _stop(self, process: Process, output: Output, mode: SudoMode | None) -> None:
         """TERM to the process group, KILL if that does not end it, then the channel is dropped."""
+        with suppress(TimeoutError):  # it may be about to say which group it is
+            async with asyncio.timeout(_GRACE):
+                await output.started()
         if output.group is None or (self._signals and mode not in ("passwordless", "password")):
             for name in ("TERM", "KILL"):
                 process.signal(name)
