@@ -44,7 +44,7 @@ _BOTH = """facts=$(cat)
 user=$(id -un) uid=$(id -u) home=$(cd && pwd)
 login() { sh -c "$facts" facts login "$user" "$uid" "$home" "$@"; }
 login "$@"
-if [ "$uid" != 0 ] && sudo -n true 2>/dev/null; then
+if [ "$uid" != 0 ] && sudo -k -n true 2>/dev/null; then
   sudo -n -- sh -c "$facts" facts host "$user" "$uid" "$home" "$@"
 else
   sh -c "$facts" facts host "$user" "$uid" "$home" "$@"
@@ -179,6 +179,7 @@ def _processes(sections: Sections, clock: Section) -> dict[int, Process]:
             environ = {key: value for key, _, value in (line.partition("=") for line in section.values("env"))}
         if pid in found and environ is None:
             continue  # the other part of the script could see more
+        unit, scope = _unit_of(section.values("cgroup"))
         found[pid] = Process(
             pid=pid,
             group=number(stat[2]) or pid,
@@ -187,15 +188,21 @@ def _processes(sections: Sections, clock: Section) -> dict[int, Process]:
             binary=section.value("exe"),
             start=start,
             since=boot + start // ticks,
-            unit=_unit_of(section.values("cgroup")),
+            unit=unit,
+            unit_scope=scope,
             environ=environ,
         )
     return found
 
 
-def _unit_of(cgroups: Sequence[str]) -> str:
-    names = (part for line in cgroups for part in reversed(line.split("/")) if part.endswith(".service"))
-    return next(names, "")
+def _unit_of(cgroups: Sequence[str]) -> tuple[str, str]:
+    """The innermost service of a control group, and whose it is: below user@UID.service it is a user's own."""
+    for line in cgroups:
+        services = [part for part in line.split("/") if part.endswith(".service")]
+        if services:
+            scope = "user" if len(services) > 1 and services[0].startswith("user@") else "system"
+            return services[-1], scope
+    return "", ""
 
 
 def _units(sections: Sections, login: str) -> Iterator[Unit]:
@@ -216,12 +223,19 @@ def _units(sections: Sections, login: str) -> Iterator[Unit]:
             user=login if scope == "user" else service.user or "root",
             environment=_environment(service, given),
             environment_files=tuple(service.environment_files),
+            drop_ins=tuple(drop_ins),
+            late_command=next((drop for drop in drop_ins if _late_command(drop, files.get(drop, ""))), ""),
             active=section.value("ActiveState"),
             enabled=section.value("UnitFileState") in {"enabled", "enabled-runtime"},
             needs_reload=section.value("NeedDaemonReload") == "yes",
             pid=section.number("MainPID") or None,
             restarts=section.number("NRestarts") or 0,
         )
+
+
+def _late_command(path: str, text: str) -> bool:
+    """Drop-ins are read in the order of their file names (systemd.unit(5))."""
+    return path.rpartition("/")[2] > "50-olladist.conf" and bool(read_service([text]).binary)
 
 
 def _environment(service: Service, given: Mapping[str, Section]) -> dict[str, str]:
@@ -281,13 +295,16 @@ def _prefix(section: Section) -> Prefix:
 
 
 def _detached(sections: Sections, processes: Mapping[int, Process]) -> Iterator[Detached]:
+    def running(section: Section, name: str) -> int | None:
+        """The recorded process, if it is that one which still has its id."""
+        pid, start = section.number(name), section.number(f"{name}_start")
+        return pid if pid is not None and pid in processes and processes[pid].start == start else None
+
     for section in sections.all("detached"):
-        port, pid, start = number(section.words.rpartition("/")[2]), section.number("pid"), section.number("start")
-        if port is None:
-            continue
-        process = processes.get(pid) if pid is not None else None
-        runs = process is not None and process.start == start
-        yield Detached(section.words, port, pid if runs else None, section.number("restarts") or 0)
+        port = number(section.words.rpartition("/")[2])
+        if port is not None:
+            restarts = section.number("restarts") or 0
+            yield Detached(section.words, port, running(section, "pid"), running(section, "child"), restarts)
 
 
 def _hashes(sections: Sections) -> Iterator[tuple[str, str]]:
@@ -301,6 +318,8 @@ def _paths(sections: Sections) -> dict[str, PathFact]:
     options = {_unescaped(mount[0]): mount[1].split(",") for mount in mounts if len(mount) == 2}
     found: dict[str, PathFact] = {}
     for section in sections.all("path"):
+        if section.words in found:
+            continue  # what the login user may write counts, not what root may
         held = _mount_options(options, section.value("above"))
         free = section.number("free_kib")
         mode = section.value("mode")

@@ -107,12 +107,15 @@ prefix() { # DIRECTORY where we install
   for d in "$1"/run/*; do
     [ -d "$d" ] || continue
     echo "@detached $d"
-    pid= start=
-    [ ! -r "$d/pid" ] || read -r pid start <"$d/pid"
-    echo "|pid=$pid"
-    echo "|start=$start"
     [ ! -r "$d/restarts" ] || echo "|restarts=$(head -n 1 "$d/restarts")"
-    [ -z "$pid" ] || process "$pid"
+    pids=
+    for name in pid child; do
+      [ -r "$d/$name" ] && read -r pid start <"$d/$name" || continue
+      echo "|$name=$pid"
+      echo "|${name}_start=$start"
+      pids="$pids $pid"
+    done
+    for pid in $pids; do process "$pid"; done
   done
 }
 
@@ -136,7 +139,7 @@ path() { # PATH: what it is, and the file system that it is or would be on
 sudo_kind() {
   if [ "$me" = 0 ]; then echo root; return; fi
   if ! has sudo; then echo none; echo 'sudo is not installed'; return; fi
-  if why=$(sudo -n true 2>&1); then echo passwordless; return; fi
+  if why=$(sudo -k -n true 2>&1); then echo passwordless; return; fi
   # Whether somebody may use sudo with a password is a question that sudo answers only to the password. The groups that
   # distributions grant it to are the best guess there is.
   case "$why" in

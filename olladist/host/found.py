@@ -49,7 +49,8 @@ class Process:
     binary: str
     start: int  # clock ticks after boot, field 22 of /proc/PID/stat: tells a process from a later one with its pid
     since: int  # seconds of the epoch
-    unit: str
+    unit: str  # the systemd service that it belongs to, of the system or of a user
+    unit_scope: str
     environ: Mapping[str, str] | None
 
     @property
@@ -80,6 +81,8 @@ class Unit:
     user: str
     environment: Mapping[str, str]
     environment_files: tuple[str, ...]
+    drop_ins: tuple[str, ...]  # others than ours
+    late_command: str  # a drop-in that sets ExecStart and is read after ours
     active: str  # ActiveState: active, activating, inactive, failed …
     enabled: bool
     needs_reload: bool
@@ -116,6 +119,7 @@ class Detached:
     path: str
     port: int
     pid: int | None  # of the supervisor, None where it does not run
+    server: int | None  # of the Ollama it has started, None where that does not run
     restarts: int
 
 
