@@ -20,7 +20,7 @@ RECHECK_AFTER = 0.25
 FAILED_REQUESTS_TO_SUSPECT = 2
 # A host that comes and goes must not get the whole load back at its first answer.
 GOOD_PROBES_TO_RECOVER = 2
-# /api/ps waits for the scheduler's lock while a runner is closed, for seconds; three times in a row is no longer that.
+# /api/tags reads every manifest from disk, which a copy of a large model can hold up; three times in a row is no longer that.
 FAILED_LISTINGS_TO_DEGRADE = 3
 
 _FAILED = frozenset({"connect", "died", "cut"})
@@ -129,7 +129,7 @@ def ended(health: Health, outcome: str) -> Health:
 
 
 def listed(health: Health, problem: str) -> Health:
-    """After its models were asked for (/api/tags or /api/ps); `problem` is "" where that worked."""
+    """After its models were asked for (/api/tags); `problem` is "" where that worked."""
     if problem:
         return replace(health, failed_listings=health.failed_listings + 1, listing_problem=problem)
     return replace(health, failed_listings=0, listing_problem="") if health.failed_listings else health

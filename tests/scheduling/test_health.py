@@ -81,13 +81,13 @@ def test_a_client_that_left_says_nothing() -> None:
 
 
 def test_a_backend_whose_models_cannot_be_listed_is_degraded() -> None:
-    """One slow /api/ps is nothing; three in a row degrade; one good listing clears."""
+    """One slow /api/tags is nothing; three in a row degrade; one good listing clears."""
     health = GOOD
     for _ in range(FAILED_LISTINGS_TO_DEGRADE):
         assert health.state is State.UP
-        health = listed(health, "/api/ps: no answer within 5 s")
+        health = listed(health, "/api/tags: no answer within 10 s")
 
-    assert (health.state, health.why) == (State.DEGRADED, "/api/ps: no answer within 5 s")
+    assert (health.state, health.why) == (State.DEGRADED, "/api/tags: no answer within 10 s")
     assert listed(health, "").state is State.UP
 
 

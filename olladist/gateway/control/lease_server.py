@@ -1,0 +1,173 @@
+"""The control process's end of lease.sock: workers' messages in, grants and tables out."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.roster import Change, Seen
+from olladist.gateway.lease import MESSAGE_BYTES_MAX, Ask, Done, Hello, Refuse, Table, ToControl, Unpacker, pack
+from olladist.scheduling.health import State
+
+log = logging.getLogger(__name__)
+
+# A table is at most 2 MB, so ten a second to eight workers are no load; and a worker that places alone on a table 100 ms old
+# is no worse off than by the 2 s between probes.
+TABLE_EVERY = 0.1
+# What a client waits at most while backends are asked again whether they have got a model that none has listed.
+LOOK_AGAIN = 1.0
+
+MODE = "distributed"
+
+
+class LeaseServer:
+    """Serves the workers of one gateway; `look_again` asks the backends for their models and takes LOOK_AGAIN at most.
+
+    A model that nobody has listed may have come since the last listing, so its Ask waits for `look_again` before it is refused.
+    (An Ask that waits for a slot will wait in the same place.)
+    """
+
+    def __init__(self, dispatcher: Dispatcher, look_again: Callable[[], Awaitable[None]]) -> None:
+        self.dispatcher = dispatcher
+        self.workers: dict[int, Worker] = {}
+        self._look_again = look_again
+        self._connections = 0
+        self._waiting: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._stale = asyncio.Event()  # the workers' tables are
+        self._revision = 0
+        self._table = b""  # empty when it has to be made anew
+        dispatcher.roster.listeners.append(self._changed)
+
+    async def run(self, path: Path, listening: Callable[[], None] = lambda: None) -> None:
+        """Serves `path` until it is cancelled; a socket that a predecessor left there is replaced."""
+        loop = asyncio.get_running_loop()
+        with suppress(FileNotFoundError):
+            path.unlink()
+        server = await loop.create_unix_server(self._connect, str(path))
+        try:
+            path.chmod(0o600)
+            listening()
+            await self._push_tables()
+        finally:
+            server.close()
+            for worker in tuple(self.workers.values()):
+                worker.close()
+            for task in self._waiting.values():
+                task.cancel()
+
+    def received(self, worker: "Worker", message: ToControl) -> None:
+        """Raises ValueError for what a worker may not send."""
+        match message:
+            case Ask():
+                self._ask(worker, message)
+            case Done():
+                if waiting := self._waiting.pop((worker.number, message.id), None):
+                    waiting.cancel()
+                self.dispatcher.done(worker.number, message)
+            case Hello():
+                self.dispatcher.hello(worker.number, message)
+                worker.send(self._current_table())
+
+    def disconnected(self, worker: "Worker") -> None:
+        self.workers.pop(worker.number, None)
+        for key in [key for key in self._waiting if key[0] == worker.number]:
+            self._waiting.pop(key).cancel()
+        released = self.dispatcher.gone(worker.number)
+        if worker.hello:
+            log.info("worker %d (pid %d) left and held %d", worker.hello.worker, worker.hello.pid, released)
+
+    def _connect(self) -> "Worker":
+        self._connections += 1
+        return Worker(self, self._connections)
+
+    def _ask(self, worker: "Worker", ask: Ask) -> None:
+        if (worker.number, ask.id) in self._waiting:
+            raise ValueError(f"ask {ask.id} waits already")
+        answer = self.dispatcher.ask(worker.number, ask)
+        if isinstance(answer, Refuse) and answer.status == 404 and not ask.tried:
+            task = asyncio.get_running_loop().create_task(self._ask_again(worker, ask))
+            self._waiting[worker.number, ask.id] = task
+        else:
+            worker.send(pack(answer))
+
+    async def _ask_again(self, worker: "Worker", ask: Ask) -> None:
+        await self._look_again()
+        del self._waiting[worker.number, ask.id]
+        worker.send(pack(self.dispatcher.ask(worker.number, ask)))
+
+    def _changed(self, change: Change) -> None:
+        if _in_table(change.before) != _in_table(change.after):
+            self._table = b""
+            self._stale.set()
+
+    async def _push_tables(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            for worker in tuple(self.workers.values()):
+                if worker.hello:
+                    worker.send(self._current_table())
+            await asyncio.sleep(TABLE_EVERY)
+
+    def _current_table(self) -> bytes:
+        if not self._table:
+            self._revision += 1
+            self._table = pack(Table(self._revision, MODE, self.dispatcher.roster.for_workers()))
+        return self._table
+
+
+def _in_table(seen: Seen | None) -> tuple[bool, frozenset[str]] | None:
+    """What a table says of a backend, as far as it can change."""
+    return None if seen is None else (seen.state is not State.DOWN, seen.keys)
+
+
+class Worker(asyncio.Protocol):
+    """One connection of a worker; `number` is its own and is not used again."""
+
+    def __init__(self, server: LeaseServer, number: int) -> None:
+        self.number = number
+        self.hello: Hello | None = None
+        self._server = server
+        self._unpacker: Unpacker[ToControl] = Unpacker(ToControl)
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._server.workers[self.number] = self
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._unpacker.feed(data):
+                self._received(message)
+        except (ValueError, msgspec.MsgspecError) as error:
+            # Both ends are ours and of one version: this is a bug, and a new connection is the only clean state.
+            log.warning("closing the connection of a worker: %s", error)
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.disconnected(self)
+        self._transport = None
+
+    def send(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > MESSAGE_BYTES_MAX:
+            log.warning("closing the connection of a worker that does not read")
+            self.close()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _received(self, message: ToControl) -> None:
+        if (self.hello is None) != isinstance(message, Hello):
+            raise ValueError("hello is the first message, and comes once")
+        if isinstance(message, Hello):
+            self.hello = message
+        self._server.received(self, message)

@@ -1,0 +1,96 @@
+"""Asks each backend how it is, for ever: its version for health, its models and what is in memory for placement.
+
+Backends are asked independently of each other: one that does not answer costs nobody else anything.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.roster import Change, Roster
+from olladist.gateway.control.upstreams import Upstreams
+from olladist.gateway.control.watch import Pace, Reading, Watch
+from olladist.scheduling.health import State
+
+
+@dataclass(slots=True)
+class _Watched:
+    watch: Watch
+    task: asyncio.Task[None]
+
+
+class Prober:
+    """Watches whatever backends the roster has, in tasks of the group given, and writes what it learns into the roster.
+
+    `excuse` says why a backend cannot be reached at all, where that is known (a tunnel that is not up), "" otherwise.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        upstreams: Upstreams,
+        tasks: asyncio.TaskGroup,
+        *,
+        excuse: Callable[[Backend], str] = lambda _: "",
+        pace: Pace | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.roster = roster
+        self._upstreams = upstreams
+        self._group = tasks
+        self._excuse = excuse
+        self._pace = pace or Pace()
+        self._jitter = jitter
+        self._watched: dict[int, _Watched] = {}
+        roster.listeners.append(self._changed)
+
+    async def wait_first(self, within: float) -> None:
+        """Returns when every backend has been asked once, or after so many seconds."""
+        firsts = [asyncio.ensure_future(watched.watch.first.wait()) for watched in self._watched.values()]
+        if firsts:
+            _, late = await asyncio.wait(firsts, timeout=within)
+            for waiter in late:
+                waiter.cancel()
+
+    async def refresh_tags(self, *, older_than: float, within: float) -> None:
+        """Reads the models of every backend that is not down again, unless that was done in the last `older_than` seconds.
+
+        Returns after `within` seconds at the latest; of a backend that is slower, what was known stands until it answers.
+        """
+        stale = [w.watch.tags for n, w in self._live() if self._aged(self.roster.seen[n].tags_read, older_than)]
+        await _all(stale, within)
+
+    async def refresh_loaded(self, *, older_than: float, within: float) -> None:
+        """The same for what is in memory."""
+        stale = [w.watch.loaded for n, w in self._live() if self._aged(self.roster.seen[n].loaded_read, older_than)]
+        await _all(stale, within)
+
+    def check_tags(self, number: int) -> None:
+        """Has one backend's models read again, without waiting for it."""
+        if watched := self._watched.get(number):
+            watched.watch.tags.start()
+
+    def _live(self) -> list[tuple[int, _Watched]]:
+        return [(n, w) for n, w in self._watched.items() if self.roster.seen[n].state is not State.DOWN]
+
+    def _aged(self, read: float, older_than: float) -> bool:
+        return read < 0 or read <= self.roster.now() - older_than
+
+    def _changed(self, change: Change) -> None:
+        number = change.backend.id
+        if change.after is None:
+            self._watched.pop(number).task.cancel()
+        elif change.before is None:
+            excuse, backend = self._excuse, change.backend
+            client = self._upstreams.client(backend)
+            watch = Watch(backend, client, self.roster, self._pace, lambda: excuse(backend), self._jitter)
+            self._watched[number] = _Watched(watch, self._group.create_task(watch.run()))
+        elif change.after.health.wants_recheck and not change.before.health.wants_recheck:
+            self._watched[number].watch.hurry.set()
+
+
+async def _all(readings: list[Reading], within: float) -> None:
+    if readings:
+        await asyncio.wait([reading.start() for reading in readings], timeout=within)

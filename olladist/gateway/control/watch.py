@@ -1,0 +1,170 @@
+"""One backend, watched."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import httpx
+
+from olladist.gateway.control import answers
+from olladist.gateway.control.answers import BadAnswer
+from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.roster import Roster
+from olladist.gateway.control.upstreams import problem_of
+from olladist.scheduling import health
+from olladist.scheduling.health import State
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds between questions, and until an answer is too late.
+
+    A listing may take long on a slow disk (Ollama reads every manifest) or while a runner is being closed (/api/ps waits for the
+    scheduler's lock): that is no sign of a host that is gone, so it has time.
+    """
+
+    probe_every: float = health.PROBE_EVERY
+    probe_timeout: float = health.PROBE_TIMEOUT
+    recheck_after: float = health.RECHECK_AFTER
+    tags_every: float = 5.0
+    loaded_every: float = 2.0
+    listing_timeout: float = 10.0
+
+
+class Failed(Exception):
+    """A question without a good answer; the message says why, in words for people."""
+
+
+class Reading:
+    """Single flight: who asks while an answer is under way gets that one."""
+
+    def __init__(self, read: Callable[[], Awaitable[None]]) -> None:
+        self._read = read
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> asyncio.Task[None]:
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._once())
+        return self._task
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _once(self) -> None:
+        await self._read()
+
+
+class Watch:
+    """Probes and lists one backend until it is cancelled; `first` is set after the first probe, `hurry` asks for one now."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        client: httpx.AsyncClient,
+        roster: Roster,
+        pace: Pace,
+        excuse: Callable[[], str],
+        jitter: Callable[[], float],
+    ) -> None:
+        self.first = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self.tags = Reading(self._read_tags)
+        self.loaded = Reading(self._read_loaded)
+        self._backend = backend
+        self._client = client
+        self._roster = roster
+        self._pace = pace
+        self._excuse = excuse
+        self._jitter = jitter
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._probe_for_ever())
+                tasks.create_task(self._list_for_ever(self.tags, self._pace.tags_every))
+                tasks.create_task(self._list_for_ever(self.loaded, self._pace.loaded_every))
+        finally:
+            self.tags.stop()
+            self.loaded.stop()
+
+    async def _probe_for_ever(self) -> None:
+        number = self._backend.id
+        while number in self._roster.seen:
+            problem, version = await self._probe()
+            if not problem and self._roster.seen[number].state is State.DOWN:
+                # What it holds may have changed while it was away, and it gets work as soon as it counts as up.
+                await asyncio.wait([self.tags.start(), self.loaded.start()], timeout=self._pace.probe_timeout)
+            self._roster.probed(number, problem, version)
+            self.first.set()
+            self.hurry.clear()
+            seen = self._roster.seen.get(number)
+            recheck = seen is not None and seen.health.wants_recheck
+            await self._pause(self._pace.recheck_after if recheck else self._spread(self._pace.probe_every))
+
+    async def _list_for_ever(self, reading: Reading, every: float) -> None:
+        while True:
+            await asyncio.sleep(self._spread(every))
+            seen = self._roster.seen.get(self._backend.id)
+            if seen and seen.state is not State.DOWN:
+                await asyncio.wait([reading.start()])
+
+    def _spread(self, seconds: float) -> float:
+        """Up to a fifth less, so that a fleet is not asked in one instant; never more: the sums of scheduling.health hold."""
+        return seconds * (1 - 0.2 * self._jitter())
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.hurry.wait()
+
+    async def _probe(self) -> tuple[str, str]:
+        """(problem, version), one of them empty."""
+        try:
+            raw = await self._get("/api/version", answers.VERSION_BYTES_MAX, self._pace.probe_timeout)
+            return "", answers.read_version(raw)
+        except Failed as failure:
+            return self._excuse() or str(failure), ""
+        except BadAnswer as bad:
+            return f"is no Ollama: its answer to /api/version {bad}", ""
+
+    async def _read_tags(self) -> None:
+        try:
+            raw = await self._get("/api/tags", answers.LISTING_BYTES_MAX, self._pace.listing_timeout)
+            self._roster.listed(self._backend.id, answers.read_tags(raw))
+        except Failed as failure:
+            self._roster.listing_failed(self._backend.id, f"cannot list its models: {failure}")
+        except BadAnswer as bad:
+            self._roster.listing_failed(self._backend.id, f"cannot list its models: its answer {bad}")
+
+    async def _read_loaded(self) -> None:
+        try:
+            raw = await self._get("/api/ps", answers.LISTING_BYTES_MAX, self._pace.listing_timeout)
+            self._roster.loaded(self._backend.id, answers.read_loaded(raw))
+        except Failed as failure:
+            self._roster.loaded_failed(self._backend.id, f"cannot list what is loaded: {failure}")
+        except BadAnswer as bad:
+            self._roster.loaded_failed(self._backend.id, f"cannot list what is loaded: its answer {bad}")
+
+    async def _get(self, path: str, bytes_max: int, within: float) -> bytes:
+        try:
+            async with asyncio.timeout(within), self._client.stream("GET", path) as response:
+                if response.status_code != 200:
+                    raise Failed(f"{path} answered {response.status_code}{_MEANING.get(response.status_code, '')}")
+                body = bytearray()
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > bytes_max:
+                        raise Failed(f"{path} answered more than {bytes_max} bytes")
+                return bytes(body)
+        except TimeoutError:
+            raise Failed(f"no answer to {path} within {within:g} s") from None
+        except httpx.HTTPError as error:
+            raise Failed(problem_of(error)) from error
+
+
+_MEANING = {
+    403: " (it does not accept the gateway's Host header)",
+    404: " (is it an Ollama?)",
+}
