@@ -34,7 +34,8 @@ class StoreContents:
 
     `blobs` and `parts` (ours, not yet whole) map digests to sizes in bytes; `recipes` maps the digest of what a model
     was made from to that of the manifest it became; `partial_bytes` is what Ollama's own unfinished downloads take.
-    `problems` are findings in words: a damaged manifest, files with another owner.
+    `problems` are findings in words: a damaged manifest, files with another owner. `closed` says why nothing can be
+    moved into it, where that is so.
     """
 
     models: Mapping[str, Stored] = field(default_factory=dict)  # by ModelName.key
@@ -45,6 +46,7 @@ class StoreContents:
     partial_bytes: int = 0
     owner: str = ""  # "uid:gid" of the store; "" where it does not exist yet
     problems: tuple[str, ...] = ()
+    closed: str = ""
 
     def has(self, blob: Layer) -> bool:
         return self.blobs.get(blob.digest) == blob.size

@@ -79,6 +79,12 @@ def _looks(stat: os.stat_result, digest: Digest) -> _Seen:
     return _Seen(stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_dev, digest)
 
 
+async def hash_file(path: Path, progress: Progress | None = None) -> Digest:
+    """The digest of a file, read to its end now; OSError where it cannot be."""
+    with path.open("rb") as file:
+        return await _hash(file, os.fstat(file.fileno()).st_size, progress)
+
+
 async def _hash(file: BinaryIO, size: int, progress: Progress | None) -> Digest:
     total, state = 0, hashlib.sha256()
 

@@ -166,10 +166,15 @@ def _add_parameter(parameters: dict[str, Any], command: Command) -> None:
 
 def _float32(text: str, command: Command) -> float:
     """The shortest decimal that means the same as a 32-bit float: what `ollama create` sends for it."""
-    try:
-        packed = struct.pack("<f", float(text))
-    except OverflowError:
-        raise BadModelfile(command.line, f"{command.name} is too large: {text}") from None
+    if (packed := _packed(float(text))) is None:
+        raise BadModelfile(command.line, f"{command.name} is too large: {text}")
     exact: float = struct.unpack("<f", packed)[0]
     short = (float(f"{exact:.{digits}g}") for digits in range(1, 10))
-    return next(value for value in short if struct.pack("<f", value) == packed)
+    return next(value for value in short if _packed(value) == packed)
+
+
+def _packed(value: float) -> bytes | None:
+    try:
+        return struct.pack("<f", value)
+    except OverflowError:
+        return None

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from olladist.errors import StoreError
 from olladist.modelstore.contents import StoreContents, Stored, StorePlace
@@ -60,9 +60,13 @@ _OWNER = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
 _COUNT = re.compile(r"[0-9]{1,12}")
 
 
+def fill(script: str, fields: Mapping[str, str]) -> str:
+    """The script with a shell word in the place of each @name@, in one pass: nothing in a word is taken for a name."""
+    return re.sub("@([a-z0-9]+)@", lambda name: fields[name[1]], script)
+
+
 def scan_script(store: StorePlace) -> str:
-    fields = {"@store@": quote(store.path), "@stage@": STAGE, "@most@": str(MANIFEST_BYTES_MAX + 1)}
-    return re.sub("@[a-z]+@", lambda field: fields[field[0]], _SCRIPT)
+    return fill(_SCRIPT, {"store": quote(store.path), "stage": STAGE, "most": str(MANIFEST_BYTES_MAX + 1)})
 
 
 async def scan(runner: Runner, store: StorePlace) -> StoreContents:
@@ -104,6 +108,7 @@ class _Reading:
         self.free_bytes: int | None = None
         self.owner = ""
         self.problems: list[str] = []
+        self.closed = ""
 
     def take(self, kind: str, text: str, rest: Iterator[str]) -> None:
         if kind == "M ":
@@ -178,4 +183,5 @@ class _Reading:
             partial_bytes=self.partial_bytes,
             owner=self.owner,
             problems=(*self.problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])),
+            closed=self.closed,
         )
