@@ -46,7 +46,7 @@ class Backend:
         self.id = row.id
         self.up = row.up
         self.models = frozenset(row.models)
-        self.fields = mode_fields(mode) + b"X-Ollama-Node: %b\r\n" % _field_value(row.node)
+        self.fields = b"X-Ollama-Node: %b\r\n" % _field_value(row.node) + mode_fields(mode)
 
 
 class Backends:

@@ -29,6 +29,7 @@ class Leases(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unpacker = Unpacker[ToWorker](ToWorker)
         self._asking: dict[int, Asker] = {}
+        self._outgoing: list[bytes] = []
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -106,14 +107,24 @@ class Leases(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._outgoing.clear()
         self._ended.set()
         asking, self._asking = self._asking, {}
         for asker in asking.values():
             self._place(asker)
 
     def _send(self, message: ToControl) -> None:
-        if self._transport is not None:
-            self._transport.write(pack(message))
+        """What one turn of the loop has to say goes out in one write: each costs a system call here and a wake-up there."""
+        if self._transport is None:
+            return
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing.append(pack(message))
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if outgoing and self._transport is not None:
+            self._transport.write(b"".join(outgoing))
 
     def _granted(self, grant: Grant) -> None:
         asker = self._asking.pop(grant.id, None)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from olladist.gateway.edge.head import (
     CHUNKED,
+    UNTIL_CLOSE,
     Refused,
     RequestHead,
     for_backend,
@@ -12,6 +13,7 @@ from olladist.gateway.edge.head import (
     for_control,
     is_hopeless,
     read_request,
+    response_framing,
 )
 
 PLAIN = b"POST /api/chat HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n"
@@ -74,6 +76,10 @@ def h11_request(raw: bytes) -> h11.Request:
     event = connection.next_event()
     assert isinstance(event, h11.Request), event
     return event
+
+
+def lowered(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
+    return [(name.lower(), name, value) for name, value in fields]
 
 
 def values(head: RequestHead, name: bytes) -> list[bytes]:
@@ -170,7 +176,7 @@ def test_nothing_hopeless_is_ever_read(raw: bytes) -> None:
     if b"\r\n\r\n" in raw[:-4]:
         return
     for end in range(len(raw)):
-        if is_hopeless(raw[:end]):
+        if is_hopeless(raw[: end + 1], end):
             with pytest.raises(Refused):
                 read_request(raw)
             return
@@ -178,7 +184,7 @@ def test_nothing_hopeless_is_ever_read(raw: bytes) -> None:
 
 def test_a_start_that_may_go_on_is_not_hopeless() -> None:
     """However a good head is cut, it is waited for."""
-    assert not any(is_hopeless(PLAIN[:end]) for end in range(len(PLAIN) + 1))
+    assert not any(is_hopeless(PLAIN[:end], looked) for end in range(len(PLAIN) + 1) for looked in (0, end // 2, end))
 
 
 @given(mutated())
@@ -246,6 +252,8 @@ def test_responses_keep_their_fields_and_say_where_they_came_from() -> None:
     fields = [
         (b"Content-Type", b"application/x-ndjson"),
         (b"Connection", b"keep-alive, X-Hop"),
+        (b"connection", b"x-other"),
+        (b"X-Other", b"1"),
         (b"X-Hop", b"1"),
         (b"Transfer-Encoding", b"chunked"),
         (b"x-ollama-node", b"liar"),
@@ -254,7 +262,7 @@ def test_responses_keep_their_fields_and_say_where_they_came_from() -> None:
         (b"Set-Cookie", b"b"),
     ]
 
-    head = for_client(200, b"OK", fields, b"X-Ollama-Node: gpu1\r\n", chunked=True, close=True)
+    head = for_client(200, b"OK", lowered(fields), b"X-Ollama-Node: gpu1\r\n", chunked=True, close=True)
 
     assert head == (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nX-Ollama-Other: kept\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
@@ -264,8 +272,31 @@ def test_responses_keep_their_fields_and_say_where_they_came_from() -> None:
 
 def test_a_response_may_not_hide_its_framing() -> None:
     """Connection names fields to drop, but not the length that the client needs."""
-    head = for_client(
-        200, b"OK", [(b"Connection", b"content-length"), (b"Content-Length", b"5")], b"", chunked=False, close=False
-    )
+    fields = lowered([(b"Connection", b"content-length"), (b"Content-Length", b"5")])
+
+    head = for_client(200, b"OK", fields, b"", chunked=False, close=False)
 
     assert head == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "framing"),
+    [
+        (200, [(b"Content-Length", b"5")], 5),
+        (200, [(b"transfer-Encoding", b"Chunked")], CHUNKED),
+        (200, [(b"Content-Type", b"x")], UNTIL_CLOSE),
+        (204, [], 0),
+        (304, [(b"Content-Length", b"5")], 0),
+    ],
+)
+def test_the_end_of_a_response_is_known_from_its_head(
+    status: int, fields: list[tuple[bytes, bytes]], framing: int
+) -> None:
+    """RFC 9112 §6.3, one line each."""
+    assert response_framing(status, lowered(fields)) == framing
+
+
+def test_a_coding_that_nobody_asked_for_is_an_error() -> None:
+    """A backend may not send gzip as a transfer coding: the client has not said that it can read it."""
+    with pytest.raises(ValueError, match="gzip"):
+        response_framing(200, lowered([(b"Transfer-Encoding", b"gzip, chunked")]))
