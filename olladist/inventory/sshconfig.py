@@ -23,7 +23,7 @@ def ssh_hosts(path: Path) -> tuple[Destination, ...]:
     """
     users: dict[str, str] = {}
     names: tuple[str, ...] = ()
-    for keyword, words in _lines(path, path.parent, 0):
+    for keyword, words in _lines(path, path.parent, ()):
         if keyword == "host":
             names = tuple(word for word in words if is_host(word))
             for name in names:
@@ -36,8 +36,8 @@ def ssh_hosts(path: Path) -> tuple[Destination, ...]:
     return tuple(Destination(name) for name, user in users.items() if user != "git")
 
 
-def _lines(path: Path, folder: Path, depth: int) -> Iterator[tuple[str, list[str]]]:
-    """Keyword in lower case and its words, with included files in place."""
+def _lines(path: Path, folder: Path, within: tuple[Path, ...]) -> Iterator[tuple[str, list[str]]]:
+    """Keyword in lower case and its words, with included files in place, but for one that includes itself."""
     for line in _read(path).splitlines():
         match = _LINE.fullmatch(line.strip())
         if match is None:
@@ -45,9 +45,10 @@ def _lines(path: Path, folder: Path, depth: int) -> Iterator[tuple[str, list[str
         keyword, words = match[1].lower(), _words(match[2])
         if keyword != "include":
             yield keyword, words
-        elif depth < _DEPTH_MAX:
+        elif len(within) < _DEPTH_MAX:
             for included in (included for word in words for included in _included(word, folder)):
-                yield from _lines(included, folder, depth + 1)
+                if included not in (path, *within):
+                    yield from _lines(included, folder, (path, *within))
 
 
 def _included(word: str, folder: Path) -> list[Path]:
