@@ -79,10 +79,15 @@ class Desired:
     notes: tuple[str, ...] = ()
 
 
+def home_prefix(facts: Facts) -> str:
+    return f"{facts.home}/.local/share/olladist"
+
+
 def choose(host: Host, facts: Facts) -> Choice:
     mode, problems = _mode(host, facts)
-    home_prefix = f"{facts.home}/.local/share/olladist"
-    prefix = SYSTEM_PREFIX if mode is Service.SYSTEM or (mode is Service.DETACHED and facts.uid == 0) else home_prefix
+    # Only the system service is the machine's; all else is of one home directory, so that hosts which are one machine
+    # (in the demo, or several users of one) keep apart, root's among them.
+    prefix = SYSTEM_PREFIX if mode is Service.SYSTEM else home_prefix(facts)
     if facts.system != "Linux":
         problems.append(Problem(f"runs {facts.system or 'an unknown system'}; Ollama is installed on Linux only"))
     elif facts.arch not in {"amd64", "arm64"}:

@@ -89,7 +89,7 @@ def _switch(desired: Desired, name: str, before: str) -> Run:
 
 def link_path(desired: Desired, facts: Facts) -> str:
     """Where people find the `ollama` command."""
-    return "/usr/local/bin/ollama" if desired.prefix.startswith("/opt/") else f"{facts.home}/.local/bin/ollama"
+    return "/usr/local/bin/ollama" if desired.mode is Service.SYSTEM else f"{facts.home}/.local/bin/ollama"
 
 
 def _link(facts: Facts, desired: Desired) -> Iterator[Step]:
@@ -100,7 +100,7 @@ def _link(facts: Facts, desired: Desired) -> Iterator[Step]:
     if found is None or found.exists or (taken and desired.mode is Service.SYSTEM):
         return
     script = f"{words('mkdir', '-p', path.rpartition('/')[0])}\n{words('ln', '-s', desired.binary, path)}"
-    yield Run(f"link {path} to it", script, desired.root)
+    yield Run(f"link {path} to {desired.binary}", script, desired.root)
 
 
 def install_problems(facts: Facts, desired: Desired) -> Iterator[Problem]:

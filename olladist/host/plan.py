@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from olladist.host.copy import Copy
-from olladist.host.desired import SERVICE_HOME, SERVICE_USER, Desired, Problem
-from olladist.host.facts import SYSTEM_PREFIX
+from olladist.host.desired import SERVICE_HOME, SERVICE_USER, Desired, Problem, home_prefix
 from olladist.host.found import Facts
 from olladist.host.install import install_problems, install_steps
 from olladist.host.ports import end, orphaned, port_problems
-from olladist.host.service.choose import all_services, service_for
+from olladist.host.service.choose import our_services, service_for
 from olladist.host.service.systemd import Systemd
 from olladist.host.steps import Run, Step
 from olladist.host.tarball import Form, Tarball
@@ -51,13 +50,13 @@ def plan_up(facts: Facts, desired: Desired) -> Plan:
 def plan_down(facts: Facts, desired: Desired) -> Plan:
     """Stops every server of ours, now and at the next boot."""
     steps: list[Step] = []
-    for service in all_services(facts):
+    for service in our_services(facts, desired):
         if isinstance(service, Systemd):
             steps += service.down(facts, service.ours(facts))
         else:
             steps += service.down(facts, service.ours(facts))
     steps += [end(process) for process in orphaned(facts, desired)]
-    return Plan(desired.host, tuple(steps), tuple(_root_problem(facts, steps)))
+    return Plan(desired.host, tuple(steps), _root_needed(facts, desired))
 
 
 def plan_restart(facts: Facts, desired: Desired) -> Plan:
@@ -69,56 +68,52 @@ def plan_restart(facts: Facts, desired: Desired) -> Plan:
         Problem(f"the Ollama on port {server.port} is not set up here by olladist", "run `olladist up` first")
         for server in missing
     )
-    steps = tuple(service.restart(facts, desired))
-    return Plan(desired.host, steps, (*problems, *_root_problem(facts, steps)))
+    return Plan(desired.host, tuple(service.restart(facts, desired)), (*problems, *_root_needed(facts, desired)))
 
 
 def plan_uninstall(facts: Facts, desired: Desired, *, purge_models: bool = False) -> Plan:
     """Removes what olladist has made and nothing else; models stay unless `purge_models` says so."""
     steps: list[Step] = []
-    for service in all_services(facts):
+    notes: list[str] = []
+    for service in our_services(facts, desired):
         if isinstance(service, Systemd):
             steps += service.remove(facts, service.ours(facts))
         else:
             steps += service.remove(facts, service.ours(facts))
     steps += [end(process) for process in orphaned(facts, desired)]
-    made = {what for prefix in facts.prefixes.values() for what in prefix.made}
+    prefixes = [
+        facts.prefixes[path] for path in dict.fromkeys((desired.prefix, home_prefix(facts))) if path in facts.prefixes
+    ]
+    made = {what for prefix in prefixes for what in prefix.made}
     if purge_models:
         steps += _purge(facts, desired, made)
+    elif _exists(facts, desired.store.path):
+        notes.append(f"the models in {desired.store.path} stay")
     if "linger" in made:
-        steps.append(
-            Run(
-                f"remove the permission of {facts.user} to linger",
-                words("loginctl", "disable-linger", facts.user),
-                root=False,
-            )
+        script = words("loginctl", "disable-linger", facts.user)
+        steps.append(Run(f"remove the permission of {facts.user} to linger", script, root=False))
+    for prefix in prefixes:
+        root = desired.root and prefix.path == desired.prefix
+        for path in ("/usr/local/bin/ollama", f"{facts.home}/.local/bin/ollama"):
+            found = facts.paths.get(path)
+            if found is not None and found.link.startswith(f"{prefix.path}/"):
+                steps.append(Run(f"remove {path}", words("rm", "-f", path), root))
+        steps.append(Run(f"remove {prefix.path}", words("rm", "-rf", prefix.path), root, timeout=300))
+    return Plan(desired.host, tuple(steps), _root_needed(facts, desired), tuple(notes))
+
+
+def _root_needed(facts: Facts, desired: Desired) -> tuple[Problem, ...]:
+    """Of what choosing found wrong, only this matters to a plan that installs nothing."""
+    if desired.mode is Service.SYSTEM and not facts.root:
+        return (
+            Problem(f"{facts.user} cannot become root, which a system service needs", f"let {facts.user} use sudo"),
         )
-    for path in ("/usr/local/bin/ollama", f"{facts.home}/.local/bin/ollama"):
-        found = facts.paths.get(path)
-        for prefix in facts.prefixes:
-            if found is not None and found.link.startswith(f"{prefix}/"):
-                steps.append(Run(f"remove {path}", words("rm", "-f", path), _needs_root(facts, prefix)))
-    for prefix in facts.prefixes:
-        steps.append(Run(f"remove {prefix}", words("rm", "-rf", prefix), _needs_root(facts, prefix), timeout=300))
-    kept = (
-        () if purge_models or not _exists(facts, desired.store.path) else (f"the models in {desired.store.path} stay",)
-    )
-    return Plan(desired.host, tuple(steps), tuple(_root_problem(facts, steps)), kept)
+    return ()
 
 
 def _exists(facts: Facts, path: str) -> bool:
     found = facts.paths.get(path)
     return found is not None and found.exists
-
-
-def _needs_root(facts: Facts, prefix: str) -> bool:
-    return prefix == SYSTEM_PREFIX and facts.uid != 0
-
-
-def _root_problem(facts: Facts, steps: "list[Step] | tuple[Step, ...]") -> Iterator[Problem]:
-    if not facts.root and any(getattr(step, "root", False) for step in steps):
-        text = f"{facts.user} cannot become root, which what stands here needs"
-        yield Problem(text, f"log in as root, or let {facts.user} use sudo")
 
 
 # ---- what up needs besides the release and the service ----
@@ -199,18 +194,14 @@ def _linger_steps(facts: Facts, desired: Desired) -> Iterator[Step]:
 def _strays(facts: Facts, desired: Desired) -> Iterator[Step]:
     """What is ours and no longer declared: instances that are gone, and all of another service mode."""
     wanted = service_for(facts, desired)
-    for service in all_services(facts):
+    for service in our_services(facts, desired):
         same = service == wanted
         if isinstance(service, Systemd):
-            names = {server.name for server in desired.servers} if same else set[str]()
-            stray_names = [name for name in service.ours(facts) if name not in names]
-            if not service.root or facts.root:
-                yield from service.remove(facts, stray_names)
+            names = {server.name for server in desired.servers if same}
+            yield from service.remove(facts, [name for name in service.ours(facts) if name not in names])
         else:
-            ports = {server.port for server in desired.servers} if same else set[int]()
-            stray_ports = [port for port in service.ours(facts) if port not in ports]
-            if not service.root or facts.root:
-                yield from service.remove(facts, stray_ports)
+            ports = {server.port for server in desired.servers if same}
+            yield from service.remove(facts, [port for port in service.ours(facts) if port not in ports])
 
 
 def _purge(facts: Facts, desired: Desired, made: set[str]) -> Iterator[Step]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from olladist.host.desired import Desired, Problem, Server
+from olladist.host.desired import Desired, Problem, Server, home_prefix
 from olladist.host.found import Facts, Listener, Origin, Process
-from olladist.host.service.choose import all_services, service_for
+from olladist.host.service.choose import our_services, service_for
 from olladist.host.service.systemd import Systemd
 from olladist.host.steps import Run
 from olladist.inventory.model import Service
@@ -19,7 +19,7 @@ def port_problems(facts: Facts, desired: Desired) -> Iterator[Problem]:
             process = facts.process(listener.pid)
             if process is None and _seems_ours(facts, desired, server, listener):
                 continue
-            if process is not None and (_looked_after(facts, desired, process) or _once_ours(desired, process)):
+            if process is not None and (_looked_after(facts, desired, process) or _once_ours(facts, process)):
                 continue
             yield _taken(facts, server.port, listener, process)
             break
@@ -27,11 +27,12 @@ def port_problems(facts: Facts, desired: Desired) -> Iterator[Problem]:
 
 def _looked_after(facts: Facts, desired: Desired, process: Process) -> bool:
     """It belongs to a service that the plan starts, restarts or removes."""
-    if any(process.pid in {found.pid, found.server} for found in facts.detached):
+    ours = f"{home_prefix(facts)}/run/"
+    if any(process.pid in {found.pid, found.server} for found in facts.detached if found.path.startswith(ours)):
         return True
     units = {("system", f"{server.name}.service") for server in desired.servers if desired.mode is Service.SYSTEM}
-    for service in all_services(facts):
-        if isinstance(service, Systemd) and (facts.root or not service.root):
+    for service in our_services(facts, desired):
+        if isinstance(service, Systemd):
             units |= {(service.scope, f"{name}.service") for name in service.ours(facts)}
     theirs = [unit for unit in facts.units if (unit.scope, unit.name) in units]
     # MainPID may be a wrapper of the process that listens; the control group holds both.
@@ -46,16 +47,16 @@ def _looked_after(facts: Facts, desired: Desired, process: Process) -> bool:
     )
 
 
-def _once_ours(desired: Desired, process: Process) -> bool:
+def _once_ours(facts: Facts, process: Process) -> bool:
     """Started by our supervisor in this prefix. Its directory tells: several hosts may be one machine, as in the demo."""
     directory = (process.environ or {}).get("OLLADIST_DIRECTORY", "")
-    return directory.startswith(f"{desired.prefix}/run/")
+    return directory.startswith(f"{home_prefix(facts)}/run/")
 
 
 def orphaned(facts: Facts, desired: Desired) -> Iterator[Process]:
     """Servers of ours that nothing looks after any more, because somebody removed our files under them."""
     for process in facts.processes.values():
-        if _once_ours(desired, process) and not _looked_after(facts, desired, process) and process.group == process.pid:
+        if _once_ours(facts, process) and not _looked_after(facts, desired, process) and process.group == process.pid:
             yield process
 
 
@@ -88,6 +89,9 @@ def _taken(facts: Facts, port: int, listener: Listener, process: Process | None)
     snap = any(binary.origin is Origin.SNAP and process.binary == binary.real for binary in facts.binaries)
     if snap or process.unit.startswith("snap."):
         return Problem(f"{text} (the snap ollama)", f"sudo snap stop --disable ollama, or {other}")
+    if process.revision and process.unit_scope == "system":
+        hint = f'set service = "system" for this host (with root) and run `olladist uninstall` first, or {other}'
+        return Problem(f"{text} ({process.unit}, which olladist has set up as a system service)", hint)
     if process.unit_scope == "system" and process.unit:
         return Problem(f"{text} ({process.unit})", f"sudo systemctl disable --now {process.unit}, or {other}")
     return Problem(text, f"kill {process.pid}, or {other}")

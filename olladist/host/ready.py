@@ -29,7 +29,7 @@ class Ready:
     patience: float = PATIENCE
 
     def describe(self) -> str:
-        return f"wait for {self.what} to answer on port {self.port}"
+        return f"wait until {self.what} answers"
 
     def commands(self) -> tuple[str, ...]:
         return (

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from olladist.host.desired import Desired
-from olladist.host.facts import SYSTEM_PREFIX
+from olladist.host.desired import Desired, home_prefix
 from olladist.host.found import Facts
 from olladist.host.service.detached import Supervised
 from olladist.host.service.state import State
@@ -21,17 +20,20 @@ def service_for(facts: Facts, desired: Desired) -> AnyService:
         return SYSTEM
     if desired.mode is Service.USER:
         return user_service(facts)
-    return Supervised(desired.prefix, root=False)
+    return Supervised(desired.prefix)
 
 
-def all_services(facts: Facts) -> Iterator[AnyService]:
-    """Every place in which something of ours may stand, whatever the inventory says now."""
-    if facts.init == "systemd":
+def our_services(facts: Facts, desired: Desired) -> Iterator[AnyService]:
+    """Where something may stand that is this host's to change: in the login user's home, whatever the mode is now.
+
+    What belongs to the machine is touched only where the inventory means the system service: the same machine may be
+    somebody else's host too.
+    """
+    if desired.mode is Service.SYSTEM:
         yield SYSTEM
     if facts.user_systemd:
         yield user_service(facts)
-    for prefix in facts.prefixes:
-        yield Supervised(prefix, root=prefix == SYSTEM_PREFIX and facts.uid != 0)
+    yield Supervised(home_prefix(facts))
 
 
 def states(facts: Facts, desired: Desired) -> dict[int, State]:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
+from typing import ClassVar
 
 from olladist.host.desired import Desired, Server
 from olladist.host.facts import MARKER
@@ -23,7 +24,7 @@ class Supervised:
     """The servers below one prefix; each has its directory `run/PORT`. Nothing starts them after a reboot but `up`."""
 
     prefix: str
-    root: bool
+    root: ClassVar[bool] = False
 
     def directory(self, port: int) -> str:
         return f"{self.prefix}/run/{port}"

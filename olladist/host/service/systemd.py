@@ -162,7 +162,7 @@ class Systemd:
         yield Ready(
             port=port,
             version=version,
-            what=f"{name}.service",
+            what=f"{name}.service on port {port}",
             probe=_PROBE.format(ctl=self.ctl, unit=unit),
             logs=self.logs(name, lines=20),
             root=self.root,
