@@ -244,8 +244,9 @@ class Inference:
         self._upstream = None
         if self.phase is Phase.PASSING:
             log.warning("answer was cut", **self._who(), reason=reason)
+            text = f"{self._node()}: {reason}, the answer is not complete"
             self._done("cut", upstream)
-            self._end_stream(upstream, f"{self._node()}: {reason}, the answer is not complete")
+            self._end_stream(upstream, text)
             return
         stale = upstream.silent and retry.was_stale(
             reused=self._reused, seconds=self._client.worker.loop.time() - self._sent_at
