@@ -4,13 +4,15 @@ import asyncio
 import re
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from io import RawIOBase
 from typing import Protocol
 
 KEPT = 32 * 1024 * 1024  # bytes of stdout and stderr together that are kept
 _STDERR_KEPT = 1024 * 1024  # of these for stderr; its end is what explains a failure
 _NOISE_KEPT = 64 * 1024  # what a login shell may say before our script starts
 _LINE_LIMIT = 1024 * 1024  # a longer line comes in pieces
+_POLL = 0.25  # seconds between two calls of `progress`
 _AHEAD = 4 * 1024 * 1024  # lines read ahead of the one who iterates over them, then the host waits
 
 
@@ -34,13 +36,42 @@ class Process(Protocol):
         ...
 
 
+class Sink:
+    """A local file that takes stdout as it comes; what goes wrong with it is kept in `problem`."""
+
+    def __init__(self, file: RawIOBase) -> None:
+        self._file = file
+        self.written = 0
+        self.problem: OSError | None = None
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest and self.problem is None:
+                taken = self._file.write(rest) or 0
+                self.written += taken
+                rest = rest[taken:]
+        except OSError as error:
+            self.problem = error
+
+    async def watch(self, ended: asyncio.Future[int], progress: Callable[[int], None] | None) -> int | None:
+        """Waits for the command's status and tells `progress` how far it is; None as soon as there is a problem."""
+        while self.problem is None:
+            await asyncio.wait({ended}, timeout=_POLL)
+            if progress:
+                progress(self.written)
+            if ended.done():
+                return ended.result()
+        return None
+
+
 class Output:
     """What a command writes, from the line on by which our script says that it has started.
 
     Everything before that line comes from a login shell's start files, from sudo, or from `nologin`.
     """
 
-    def __init__(self, *, streaming: bool = False) -> None:
+    def __init__(self, *, streaming: bool = False, sink: Sink | None = None) -> None:
         self.token = f"olladist-{secrets.token_hex(8)}"
         self.group: int | None = None  # process group of the script on the host; None: it has not started
         self.noise = b""
@@ -50,6 +81,7 @@ class Output:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._start = re.compile(re.escape(self.token).encode() + rb" (\d+)\n")
         self._streaming = streaming
+        self._sink = sink
         self._cut = False
         self._paused = False
         self._lines: deque[bytes] = deque()
@@ -76,7 +108,9 @@ class Output:
             self.group = int(found[1])
             self._begun.set()
             self.noise, data = self.noise[: found.start()], self.noise[found.end() :]
-        if self._streaming:
+        if self._sink:
+            self._sink.write(data)
+        elif self._streaming:
             self._split(data)
         else:
             self._keep(data)

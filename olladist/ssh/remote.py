@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from olladist.ssh.feed import feed
 from olladist.ssh.forward import forwarded
 from olladist.ssh.login import Link
 from olladist.ssh.openssh import NotForOpenSSH, OpenSSH
-from olladist.ssh.process import Output, Process
+from olladist.ssh.process import Output, Process, Sink
 from olladist.ssh.runner import Endpoint
 from olladist.ssh.shell import Shell
 from olladist.ssh.sudo import SudoMode, SudoPassword, command
@@ -194,24 +194,56 @@ class SSHRunner(Shell):
         progress: Callable[[int], None] | None,
     ) -> tuple[int, Output] | None:
         """Status and output of the command; None where `ssh` did not get in, so that nothing was sent."""
-        output = Output()
+        async with feed(source, offset, self._head(mode)) as file:
+            return await self._by_openssh(
+                script, mode, during, Output(), lambda output: file.watch(output.ended, progress), stdin=file.stdin
+            )
+
+    async def _fetch(
+        self, script: str, mode: SudoMode | None, during: str, sink: Sink, progress: Callable[[int], None] | None
+    ) -> tuple[int, Output]:
+        done = None
+        for attempt in range(_TRIES):
+            if self._no_openssh or done:
+                break
+            await asyncio.sleep(self._ways.pause(attempt))
+            done = await self._by_openssh(
+                script, mode, during, Output(sink=sink), lambda output: sink.watch(output.ended, progress)
+            )
+        return done or await super()._fetch(script, mode, during, sink, progress)
+
+    async def _by_openssh(
+        self,
+        script: str,
+        mode: SudoMode | None,
+        during: str,
+        output: Output,
+        moved: Callable[[Output], Awaitable[int | None]],
+        *,
+        stdin: int | None = None,
+    ) -> tuple[int, Output] | None:
+        """Runs a command over `ssh` while `moved` watches bytes go; None where `ssh` did not get in."""
         try:
             argv = (*self.ssh_command(), login_command(*command(output.prelude(script), mode)))
         except NotForOpenSSH as error:
             self._no_openssh = str(error)
             return None
-        async with feed(source, offset, self._head(mode)) as file:
-            try:
-                async with self._ways.starting(self._link):
-                    await local.start(argv, output, stdin=file.stdin)
-                    await output.started()
-                status = await file.watch(output.ended, progress)
-            except OSError as error:
-                self._no_openssh = str(error)
-                return None
-            finally:
-                if output.process and not output.ended.done():
-                    await local.stop(output)
+        try:
+            async with self._ways.starting(self._link):
+                process = await local.start(argv, output, stdin=stdin)
+                if stdin is None:
+                    process.write(self._head(mode))
+                    process.write_eof()
+                await output.started()
+            status = await moved(output)
+        except OSError as error:
+            self._no_openssh = str(error)
+            return None
+        finally:
+            if output.process and not output.ended.done():
+                await local.stop(output)
+        if status is None:  # given up by us
+            return -signal.SIGTERM, output
         if status == _SSH_FAILED and output.group is None:
             said = output.texts()[1]
             if "Permission denied" in said or "Host key verification failed" in said:

@@ -79,6 +79,21 @@ class Runner(Protocol):
         """How this host lets us become root: "root", "passwordless", "password" (it asks for one) or "none"."""
         ...
 
+    async def get(
+        self,
+        source: str,
+        target: Path,
+        *,
+        offset: int = 0,
+        root: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Appends the bytes of the host's file `source` from `offset` on to the local file `target`.
+
+        What came before a failure is there. `progress` as with `put`.
+        """
+        ...
+
     def reach(self, port: int) -> AbstractAsyncContextManager[Endpoint]:
         """A way to 127.0.0.1:`port` of the host for as long as the context lasts."""
         ...

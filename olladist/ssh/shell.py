@@ -1,14 +1,17 @@
 """What running scripts has in common on every host: root, limits, the end of what must not go on."""
 
 import asyncio
+import signal
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
 
 from olladist.errors import CommandFailed, ConnectionLost, HostError
-from olladist.ssh.process import Output, Process
+from olladist.ssh.process import Output, Process, Sink
 from olladist.ssh.runner import Completed
 from olladist.ssh.sudo import PROBE, SudoMode, SudoPassword, command, parse_probe, refused
+from olladist.ssh.words import quote
 
 # sshd allows 10 sessions on a connection (sshd_config(5), MaxSessions); 4 are left to end commands with.
 SESSIONS = 6
@@ -83,6 +86,31 @@ class Shell(ABC):
         if status != 0:
             raise CommandFailed(self._host, during, script, status, done.stderr)
 
+    async def get(
+        self,
+        source: str,
+        target: Path,
+        *,
+        offset: int = 0,
+        root: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        during = f"fetching {source}"
+        mode = await self._as_root(during) if root else None
+        script = f"tail -c +{offset + 1} {quote(source)}"
+        try:
+            file = target.open("ab", buffering=0)
+        except OSError as error:
+            raise self._unwritable(target, during, error) from error
+        with file:
+            sink = Sink(file)
+            status, output = await self._fetch(script, mode, during, sink, progress)
+        if sink.problem:
+            raise self._unwritable(target, during, sink.problem) from sink.problem
+        done = self._completed(script, status, output, mode, during)
+        if status != 0:
+            raise CommandFailed(self._host, during, script, status, done.stderr)
+
     async def sudo(self) -> SudoMode:
         """How this host lets us become root: "root", "passwordless", "password" (it asks for one) or "none"."""
         async with self._deciding:
@@ -95,6 +123,18 @@ class Shell(ABC):
         """Waits for commands that are being ended."""
         if self._ending:
             await asyncio.wait(self._ending)
+
+    async def _fetch(
+        self, script: str, mode: SudoMode | None, during: str, sink: Sink, progress: Callable[[int], None] | None
+    ) -> tuple[int, Output]:
+        """Runs `script` with its stdout into `sink`; -TERM is the status where `sink` had a problem."""
+        async with self._running(script, mode, during, sink=sink) as output:
+            status = await sink.watch(output.ended, progress)
+        return -signal.SIGTERM if status is None else status, output
+
+    def _unwritable(self, target: Path, during: str, error: OSError) -> HostError:
+        cause = f"{target} cannot be written on this machine: {error.strerror}"
+        return HostError(self._host, during, cause, hint="make room there, or mend its permissions")
 
     async def _as_root(self, during: str) -> SudoMode:
         """The mode to run with; SudoRefused where the host, or the person who was asked, does not allow it."""
@@ -130,13 +170,14 @@ class Shell(ABC):
         stdin: int | None = None,
         hold: bool = False,
         streaming: bool = False,
+        sink: Sink | None = None,
         secret: str | None = None,
     ) -> AsyncIterator[Output]:
         """A started command in one of our session slots; it is ended with the context, and only then the slot is free.
 
         It reads `data`, and more that is written to the process with `hold`, or from the descriptor `stdin`.
         """
-        output = Output(streaming=streaming)
+        output = Output(streaming=streaming, sink=sink)
         argv = command(output.prelude(script), mode)
         if stdin is None:
             data = self._head(mode, secret) + data

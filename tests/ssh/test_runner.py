@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from olladist.errors import CommandFailed, ConnectionLost
+from olladist.errors import CommandFailed, ConnectionLost, HostError
 from olladist.ssh.process import KEPT
 from olladist.ssh.runner import Endpoint, Runner
 
@@ -267,6 +267,47 @@ async def test_put_that_the_host_cannot_write_says_why(runner: Runner, tmp_path:
         await runner.put(tmp_path / "source", "/dev/full")
     with pytest.raises(CommandFailed, match=r"nowhere/file.*(nonexistent|No such file)"):
         await runner.put(tmp_path / "source", f"{tmp_path}/nowhere/file")
+
+
+async def test_get_brings_the_file(runner: Runner, tmp_path: Path) -> None:
+    """Every byte comes, line breaks and zeros too, from a name with any characters; progress ends at the whole size."""
+    source, target = tmp_path / "it's a \\ source", tmp_path / "target"
+    source.write_bytes(os.urandom(3_000_000) + b"\n\0\n")
+    seen: list[int] = []
+
+    await runner.get(str(source), target, progress=seen.append)
+
+    assert target.read_bytes() == source.read_bytes()
+    assert seen == sorted(seen)
+    assert seen[-1] == 3_000_003
+
+
+async def test_get_goes_on_where_it_was_cut(runner: Runner, tmp_path: Path) -> None:
+    """With an offset only the rest comes, after what is there; nothing is left of a file that is whole."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(1_000_000))
+    target.write_bytes(source.read_bytes()[:400_000])
+
+    await runner.get(str(source), target, offset=400_000)
+    await runner.get(str(source), target, offset=1_000_000)
+
+    assert target.read_bytes() == source.read_bytes()
+
+
+async def test_get_of_what_is_not_there_says_so(runner: Runner, tmp_path: Path) -> None:
+    """The host's own words are in the error."""
+    with pytest.raises(CommandFailed, match=r"nowhere.*No such file"):
+        await runner.get(f"{tmp_path}/nowhere", tmp_path / "target")
+
+
+async def test_get_into_what_cannot_be_written_names_this_machine(runner: Runner, tmp_path: Path) -> None:
+    """Whether it fails at once or on the way, and the command on the host is ended."""
+    with pytest.raises(HostError, match=r"cannot be written on this machine: No space left on device"):
+        await runner.get("/dev/zero", Path("/dev/full"))
+    with pytest.raises(HostError, match=r"nowhere/target cannot be written on this machine: No such file"):
+        await runner.get("/dev/zero", tmp_path / "nowhere" / "target")
+
+    assert await runner.check("echo free") == "free\n"
 
 
 async def test_reach_leads_to_a_port_of_the_host(runner: Runner) -> None:
