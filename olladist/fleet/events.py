@@ -6,6 +6,9 @@ from typing import TypeAlias
 
 from olladist.errors import HostError
 
+# Stands for a host's name where this machine does something for all of them: downloads a release, reads a model.
+HERE = "this machine"
+
 
 @dataclass(frozen=True, slots=True)
 class Doing:

@@ -3,14 +3,9 @@
 A field is never taken away and never changes its meaning within a version. docs/reference/json.md is made from here.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
-
-from olladist.errors import CommandFailed, HostError, InventoryError, OlladistError
-from olladist.fleet.results import values
-from olladist.ssh.runner import Completed
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,17 +19,6 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     command: str | None = None
     status: int | None = None
     stderr: str | None = None
-
-
-def failure(error: HostError) -> Failure:
-    made = Failure(host=error.host, kind=type(error).__name__, cause=error.cause, during=error.during, hint=error.hint)
-    if isinstance(error, CommandFailed):
-        return msgspec.structs.replace(made, command=error.command, status=error.status, stderr=error.stderr)
-    return made
-
-
-def failed_hosts(results: Mapping[str, object]) -> tuple[Failure, ...]:
-    return tuple(failure(result) for result in results.values() if isinstance(result, HostError))
 
 
 class InventoryProblem(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,11 +41,13 @@ class ErrorDocument(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[InventoryProblem, ...] = ()
 
 
-def error_document(error: OlladistError, exit_status: int) -> ErrorDocument:
-    problems: Sequence[InventoryProblem] = ()
-    if isinstance(error, InventoryError):
-        problems = [InventoryProblem(line=p.line, key=p.key, text=p.text, hint=p.hint) for p in error.problems]
-    return ErrorDocument(error=error.message, hint=error.hint, exit_status=exit_status, problems=tuple(problems))
+class InitDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist init`: the file that was written, and the hosts in it (none: this machine)."""
+
+    schema: Literal["olladist.init"] = "olladist.init"
+    version: Literal[1] = 1
+    path: str
+    hosts: tuple[str, ...]
 
 
 class ExecHost(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,11 +68,70 @@ class ExecDocument(msgspec.Struct, frozen=True, kw_only=True):
     failed: tuple[Failure, ...]
 
 
-def exec_document(results: Mapping[str, Completed | HostError]) -> ExecDocument:
-    return ExecDocument(
-        hosts=tuple(
-            ExecHost(name=host, status=done.status, stdout=done.stdout, stderr=done.stderr)
-            for host, done in values(results).items()
-        ),
-        failed=failed_hosts(results),
-    )
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """`commands` is what runs on the host, as it could be typed into a shell there."""
+
+    text: str
+    commands: tuple[str, ...] = ()
+
+
+class PlanProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be put right before anything is done on the host, or with the model."""
+
+    text: str
+    hint: str = ""
+
+
+class PlannedHost(msgspec.Struct, frozen=True, kw_only=True):
+    """`service` is system, user or detached. With `problems` none of the steps is run."""
+
+    name: str
+    service: str
+    steps: tuple[PlannedStep, ...]
+    problems: tuple[PlanProblem, ...]
+    notes: tuple[str, ...]
+
+
+class ModelStep(msgspec.Struct, frozen=True, kw_only=True):
+    """`action` is copy, create, follow (copy what is made on another host) or pull; `bytes` to move, as far as known."""
+
+    action: str
+    host: str
+    model: str
+    bytes: int
+    text: str
+
+
+class ChangeDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist plan`, `up`, `down`, `restart` and `uninstall`.
+
+    `done` is true where the steps were run; a host in `failed` did not get to their end.
+    """
+
+    schema: Literal["olladist.plan", "olladist.up", "olladist.down", "olladist.restart", "olladist.uninstall"]
+    version: Literal[1] = 1
+    done: bool
+    hosts: tuple[PlannedHost, ...]
+    models: tuple[ModelStep, ...]
+    model_problems: tuple[PlanProblem, ...]
+    failed: tuple[Failure, ...]
+
+
+class SyncDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist models plan` and `models sync`. `done` is true where the steps were run."""
+
+    schema: Literal["olladist.models.plan", "olladist.models.sync"]
+    version: Literal[1] = 1
+    done: bool
+    steps: tuple[ModelStep, ...]
+    problems: tuple[PlanProblem, ...]
+    failed: tuple[Failure, ...]
+
+
+class LogDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist logs`: one document a line, as lines come."""
+
+    schema: Literal["olladist.log"] = "olladist.log"
+    version: Literal[1] = 1
+    host: str
+    line: str

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from olladist.errors import CommandFailed, HostError, InventoryError, OlladistError
+from olladist.output.documents import ErrorDocument, InventoryProblem
 from olladist.output.nodes import fold
 from olladist.output.screen import Screen
 
@@ -47,6 +48,12 @@ def show_failures(screen: Screen, results: Mapping[str, object]) -> None:
     """The report of the hosts that failed, where any did."""
     if errors := {host: result for host, result in results.items() if isinstance(result, HostError)}:
         screen.talk(report(errors, len(results)))
+
+
+def show_problems(screen: Screen, problems: Sequence[OlladistError]) -> None:
+    """What went wrong beside the hosts, each with its hint."""
+    for problem in problems:
+        screen.talk(error_block(problem))
 
 
 def report(errors: Mapping[str, HostError], hosts: int) -> RenderableType:
@@ -96,3 +103,11 @@ def interrupted(under_way: Mapping[str, str]) -> RenderableType:
     if under_way:
         parts += [Text(""), hint_line("run the same command again: it finds out what is done and does the rest")]
     return Group(*parts)
+
+
+def describe_error(error: OlladistError, exit_status: int) -> ErrorDocument:
+    """The error that ends a command, for `--json`."""
+    problems: Sequence[InventoryProblem] = ()
+    if isinstance(error, InventoryError):
+        problems = [InventoryProblem(line=p.line, key=p.key, text=p.text, hint=p.hint) for p in error.problems]
+    return ErrorDocument(error=error.message, hint=error.hint, exit_status=exit_status, problems=tuple(problems))

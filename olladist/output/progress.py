@@ -70,6 +70,7 @@ class _Plain:
         self._clock = clock
         # What is being moved: when it began, when it last said so, and how far it was then.
         self._moving: dict[tuple[str, str], tuple[float, float, int]] = {}
+        self._moved: set[tuple[str, str]] = set()
 
     def start(self) -> None:
         pass
@@ -91,12 +92,14 @@ class _Plain:
 
     def _move(self, event: Moving) -> None:
         key, now = (event.host, event.what), self._clock()
+        if key in self._moved:
+            return
         if key not in self._moving:
             self._moving[key] = (now, now, event.done)
             self._screen.talk(Text(f"{event.host}: {event.what}: {size(event.total)}"))
         began, said, at = self._moving[key]
         if event.done >= event.total:
-            del self._moving[key]
+            self._moved.add(key)
             self._screen.talk(Text(f"{event.host}: {event.what}: done"))
         elif event.done - at >= PLAIN_SHARE * event.total and now - said >= PLAIN_SECONDS:
             self._moving[key] = (began, now, event.done)
