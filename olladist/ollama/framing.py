@@ -5,7 +5,7 @@ Byte for byte what Ollama 0.17.4 sends, but for Anthropic's request_id, which is
 
 import json
 
-from olladist.ollama.routes import EVENT_STREAM, NDJSON, Dialect
+from olladist.ollama.routes import Dialect
 
 # gin's own answers, text/plain on every route.
 NOT_FOUND = b"404 page not found"
@@ -61,10 +61,6 @@ def stream_error(dialect: Dialect, text: str, status: int = 500) -> bytes:
     if dialect is Dialect.ANTHROPIC:
         return b"event: error\ndata: " + error_body(dialect, status, text).rstrip() + b"\n\n"
     return encode({"error": text}) + b"\n"
-
-
-def stream_type(dialect: Dialect) -> str:
-    return NDJSON if dialect is Dialect.OLLAMA else EVENT_STREAM
 
 
 def _anthropic(status: int, text: str) -> dict[str, str]:

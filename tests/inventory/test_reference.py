@@ -9,6 +9,7 @@ import pytest
 
 from olladist.inventory.parse import load
 from olladist.inventory.tables import TABLES
+from olladist.ollama.env import RESERVED, VARIABLES
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs/reference/inventory.md").read_text()
@@ -39,6 +40,17 @@ def test_the_page_has_every_key(table: str) -> None:
 
     assert sorted(row[0].strip("| `") for row in rows) == sorted(TABLES[table].model_fields)
     assert all(len(row) == 4 for row in rows)
+
+
+def test_the_page_has_every_variable() -> None:
+    """All that may stand in `env`, as olladist judges them."""
+    rows = [line for line in PAGE.splitlines() if line.startswith("| `OLLAMA_")]
+
+    assert rows == [
+        f"| `{name}` | {variable.kind} | {variable.default or 'none'} | {variable.meaning} |"
+        for name, variable in VARIABLES.items()
+        if name not in RESERVED
+    ]
 
 
 def test_groups_and_defaults_have_the_keys_of_hosts() -> None:
