@@ -290,11 +290,9 @@ class Gateway:
             lambda: len(tuple(self.edge.worker.backends)) == len(self.control.nodes), "the worker knows all nodes"
         )
 
-    async def client(self, *, window: int | None = None) -> Client:
-        if window is None:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**24)
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=window)
+    async def client(self, *, limit: int = 2**24) -> Client:
+        """`limit` bounds what it reads ahead of its test."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
         client = Client(reader, writer)
         self._clients.append(client)
         return client
@@ -305,6 +303,19 @@ class Gateway:
         node.server = await asyncio.start_unix_server(node._serve, self.settings.api_socket, limit=2**22)
         self.api = node
         return node
+
+    async def serve_raw_api(self, handle: Callable[[Connection], Awaitable[None]]) -> None:
+        """One that reads its connections itself."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await handle(Connection(reader, writer))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass
+            finally:
+                writer.close()
+
+        self.api.server = await asyncio.start_unix_server(serve, self.settings.api_socket, limit=2**22)
 
     async def stop(self) -> None:
         for client in self._clients:
