@@ -269,7 +269,7 @@ class Upstream(asyncio.Protocol):
             self._extra = True
 
     def on_status(self, reason: bytes) -> None:
-        self.reason = reason
+        self.reason += reason  # in parts, where the head comes in parts
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.whole:

@@ -330,9 +330,12 @@ class Gateway:
 @contextlib.asynccontextmanager
 async def gateway(directory: Path, **changes: object) -> AsyncIterator[Gateway]:
     settings = replace(Settings(str(directory), "", listen_port=0, connect_seconds=2.0), **changes)  # type: ignore[arg-type]  # fields of Settings
+    crashes: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: crashes.append(context))
     running = Gateway(directory, settings)
     await running.start()
     try:
         yield running
     finally:
         await running.stop()
+    assert crashes == [], "an exception escaped from a callback"
