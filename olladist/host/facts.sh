@@ -271,7 +271,7 @@ host_part() {
     fact kills-user-processes busctl get-property org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager KillUserProcesses
   fi
   fact tools tools
-  fact mounts awk '{ print $2, $4 }' /proc/self/mounts
+  fact mounts awk '{ o = "," $4 ","; print $2, (o ~ /,ro,/ ? "ro" : "rw") (o ~ /,noexec,/ ? ",noexec" : "") }' /proc/self/mounts
   fact accounts awk -F: '{ print $1 ":" $3 ":" $4 ":" $6 }' /etc/passwd
   fact groups grep -E '^(ollama|render|video):' /etc/group
   fact gpu-devices gpu_devices
