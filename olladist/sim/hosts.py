@@ -11,6 +11,7 @@ import contextlib
 import getpass
 import json
 import os
+import pwd
 import shlex
 import shutil
 import signal
@@ -30,6 +31,7 @@ from olladist.sim.power import MARK, kill_all
 from olladist.sim.sshd import keygen
 
 _READY_SECONDS = 20.0
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish"})
 _SSHD_PLACES = ("/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd")
 
 # What the hosts shall not seem to have: (command, what it answers). `id` is added for root, who would install system-wide.
@@ -278,14 +280,21 @@ def listens(port: int) -> bool:
 
 
 def usable_sshd(folder: Path, config: str) -> str | None:
-    """OpenSSH's sshd, where there is one that runs for this user (as root it wants its own directory in /run)."""
+    """OpenSSH's sshd, where there is one that runs for this user and lets this user in.
+
+    As root it wants its own directory in /run; and it starts commands with the shell that passwd knows.
+    """
+    try:
+        shell = pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
+    except KeyError:
+        return None
+    sshd = shutil.which("sshd") or next((place for place in _SSHD_PLACES if Path(place).exists()), None)
+    if sshd is None or Path(shell).name not in _SHELLS or not os.access(shell, os.X_OK):
+        return None
     trial = folder / "sshd_config"
     trial.write_text(config)
-    for sshd in (shutil.which("sshd"), *_SSHD_PLACES):
-        if sshd and Path(sshd).exists():
-            done = subprocess.run([sshd, "-t", "-f", trial], capture_output=True, check=False)
-            return sshd if done.returncode == 0 else None
-    return None
+    done = subprocess.run([sshd, "-t", "-f", trial], capture_output=True, check=False)
+    return sshd if done.returncode == 0 else None
 
 
 @contextmanager

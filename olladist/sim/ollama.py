@@ -59,6 +59,7 @@ def _serve(settings: Settings) -> int:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
+        listener.listen(2048)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         sys.stderr.write(f"Error: listen tcp {settings.host}:{settings.port}: bind: {reason}\n")
@@ -79,6 +80,9 @@ def run(settings: Settings, listener: socket.socket) -> None:
     from olladist.sim.server import App  # noqa: PLC0415
     from olladist.sim.store import Store  # noqa: PLC0415
 
+    # uvicorn raises the signal that ended it again when it is done; Ollama ends with status 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     with contextlib.suppress(OSError):  # not on Linux
         Path("/proc/self/comm").write_text("ollama")  # ps, pgrep and olladist's own facts know a server by this
     store = Store(settings.models)
@@ -98,9 +102,6 @@ def run(settings: Settings, listener: socket.socket) -> None:
         timeout_keep_alive=3600,  # Go's server keeps idle connections for ever
         timeout_graceful_shutdown=0,
     )
-    # uvicorn raises the signal that ended it again when it is done; Ollama ends with status 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
 
 

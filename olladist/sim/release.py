@@ -81,9 +81,9 @@ def installed_version(binary: Path) -> str:
     return lines[0].rpartition(" ")[2] if lines else ""
 
 
-def find_installed(lab: Path) -> Path | None:
-    """An `ollama` on the PATH, else the one that the test lab has built."""
-    on_path = shutil.which("ollama")
+def find_installed(lab: Path, *, path: str | None = None) -> Path | None:
+    """An `ollama` on the PATH (or on `path`), else the one that the test lab has built."""
+    on_path = shutil.which("ollama", path=path)
     found = Path(on_path) if on_path else lab / "ollama" / VERSION / "bin" / "ollama"
     return found if found.exists() else None
 

@@ -123,6 +123,7 @@ class Scheduler:
         self.keep_alive = keep_alive
         self.runners: dict[str, Runner] = {}
         self.pending: deque[Request] = deque()  # waits for a load; the first is the one being worked on
+        self._victim: str | None = None  # what has to become idle before that goes on; it is not chosen anew
 
     def submit(self, request: Request, now: float) -> list[Effect]:
         """A request asks for its model."""
@@ -217,26 +218,28 @@ class Scheduler:
         effects: list[Effect] = []
         while self.pending:
             head = self.pending[0]
+            if self._victim not in self.runners:
+                self._victim = None
             runner = self.runners.get(head.key)
-            victim: Runner | None = None
             if runner is not None and head.options.satisfied_by(runner.options):
                 self.pending.popleft()
                 effects += self._attach(runner, head)
                 continue
-            if runner is not None:
-                victim = runner
-            elif any(other.loading for other in self.runners.values()):
+            victim = self.runners.get(self._victim or "") or runner
+            if victim is None and any(other.loading for other in self.runners.values()):
                 break
-            elif len(self.runners) >= self.max_loaded:
+            if victim is None and len(self.runners) >= self.max_loaded:
                 victim = choose_victim(self.runners.values())
             if victim is None:
                 self.pending.popleft()
                 effects.append(self._start_load(head))
             elif victim.idle:
                 del self.runners[victim.key]
+                self._victim = None
                 effects.append(Unloaded(victim.key))
             else:
                 victim.keep_alive = 0.0
+                self._victim = victim.key
                 break
         return effects
 
