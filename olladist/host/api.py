@@ -1,6 +1,7 @@
 """One Ollama server spoken to over HTTP, wherever the runner can reach it."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ ANSWER_TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 # Loading and generating have no bound of ours: dropping the connection while a model loads aborts the load
 # (llm/llama_server.go). Whoever calls may cancel.
 NO_TIMEOUT = httpx.Timeout(None, connect=5.0)
+
+
+# It is plain HTTP; httpx would read all certificate authorities for each client, which takes 27 ms of CPU.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Tag(msgspec.Struct, frozen=True):
@@ -82,7 +87,7 @@ class OllamaAPI:
         # A loopback Ollama answers 403 to a Host header it does not know (server/routes.go allowedHostsMiddleware).
         base = "http://127.0.0.1" if endpoint.path else f"http://{endpoint.host}:{endpoint.port}"
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=endpoint.path), base_url=base, timeout=ANSWER_TIMEOUT
+            transport=httpx.AsyncHTTPTransport(verify=_NO_TLS, uds=endpoint.path), base_url=base, timeout=ANSWER_TIMEOUT
         )
 
     async def __aenter__(self) -> Self:
