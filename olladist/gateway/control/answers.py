@@ -90,8 +90,9 @@ def _row(fields: Any, time_field: str, whole: tuple[str, ...]) -> Row | None:
         raise BadAnswer(f"lists a model without a name, a digest or {time_field}")
     for field in whole:
         # context_length came with 0.11; a row without it is an older Ollama's.
-        if not isinstance(fields.get(field, 0), int):
-            raise BadAnswer(f"lists a model whose {field} is no number")
+        number = fields.get(field, 0)
+        if not isinstance(number, int) or number < 0:
+            raise BadAnswer(f"lists a model whose {field} is no size")
     if not _DIGEST.fullmatch(digest):
         raise BadAnswer("lists a model whose digest is none")
     try:

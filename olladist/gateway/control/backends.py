@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from olladist.inventory.model import Connection, Host, Instance, Transport
 from olladist.ollama.env import slots
@@ -30,8 +31,8 @@ class Backend:
         return f"http://127.0.0.1:{self.port}" if self.tunnel else f"http://{self.address}"
 
     @property
-    def way(self) -> str:
-        """How it is reached, in a word: local, direct or tunnel."""
+    def way(self) -> Literal["tunnel", "direct", "local"]:
+        """How it is reached."""
         if self.tunnel:
             return "tunnel"
         return "local" if self.host.connection is Connection.LOCAL else "direct"

@@ -1,20 +1,20 @@
 """The control process's end of lease.sock: workers' messages in, grants and tables out."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import msgspec
+import structlog
 
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.roster import Change, Seen
-from olladist.gateway.lease import MESSAGE_BYTES_MAX, Ask, Done, Hello, Refuse, Table, ToControl, Unpacker, pack
+from olladist.gateway.lease import MESSAGE_BYTES_MAX, Ask, Done, Grant, Hello, Refuse, Table, ToControl, Unpacker, pack
 from olladist.scheduling.health import State
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 # A table is at most 2 MB, so ten a second to eight workers are no load; and a worker that places alone on a table 100 ms old
 # is no worse off than by the 2 s between probes.
@@ -22,7 +22,7 @@ TABLE_EVERY = 0.1
 # What a client waits at most while backends are asked again whether they have got a model that none has listed.
 LOOK_AGAIN = 1.0
 
-MODE = "distributed"
+MODE: Final = "distributed"
 
 
 class LeaseServer:
@@ -41,6 +41,7 @@ class LeaseServer:
         self._stale = asyncio.Event()  # the workers' tables are
         self._revision = 0
         self._table = b""  # empty when it has to be made anew
+        self._listed: frozenset[int] = frozenset()  # the backends in it
         dispatcher.roster.listeners.append(self._changed)
 
     async def run(self, path: Path, listening: Callable[[], None] = lambda: None) -> None:
@@ -71,7 +72,7 @@ class LeaseServer:
                 self.dispatcher.done(worker.number, message)
             case Hello():
                 self.dispatcher.hello(worker.number, message)
-                worker.send(self._current_table())
+                self._send_table(worker)
 
     def disconnected(self, worker: "Worker") -> None:
         self.workers.pop(worker.number, None)
@@ -79,7 +80,7 @@ class LeaseServer:
             self._waiting.pop(key).cancel()
         released = self.dispatcher.gone(worker.number)
         if worker.hello:
-            log.info("worker %d (pid %d) left and held %d", worker.hello.worker, worker.hello.pid, released)
+            log.info("worker has left", worker=worker.hello.worker, pid=worker.hello.pid, held=released)
 
     def _connect(self) -> "Worker":
         self._connections += 1
@@ -93,12 +94,22 @@ class LeaseServer:
             task = asyncio.get_running_loop().create_task(self._ask_again(worker, ask))
             self._waiting[worker.number, ask.id] = task
         else:
-            worker.send(pack(answer))
+            self._answer(worker, answer)
 
     async def _ask_again(self, worker: "Worker", ask: Ask) -> None:
         await self._look_again()
         del self._waiting[worker.number, ask.id]
-        worker.send(pack(self.dispatcher.ask(worker.number, ask)))
+        self._answer(worker, self.dispatcher.ask(worker.number, ask))
+
+    def _answer(self, worker: "Worker", answer: Grant | Refuse) -> None:
+        if isinstance(answer, Grant) and answer.backend not in worker.knows:
+            self._send_table(worker)  # the backend is newer than the last table that was pushed
+        worker.send(pack(answer))
+
+    def _send_table(self, worker: "Worker") -> None:
+        table = self._current_table()
+        worker.knows = self._listed
+        worker.send(table)
 
     def _changed(self, change: Change) -> None:
         if _in_table(change.before) != _in_table(change.after):
@@ -111,19 +122,21 @@ class LeaseServer:
             self._stale.clear()
             for worker in tuple(self.workers.values()):
                 if worker.hello:
-                    worker.send(self._current_table())
+                    self._send_table(worker)
             await asyncio.sleep(TABLE_EVERY)
 
     def _current_table(self) -> bytes:
         if not self._table:
             self._revision += 1
-            self._table = pack(Table(self._revision, MODE, self.dispatcher.roster.for_workers()))
+            backends = self.dispatcher.roster.for_workers()
+            self._listed = frozenset(backend.id for backend in backends)
+            self._table = pack(Table(self._revision, MODE, backends))
         return self._table
 
 
 def _in_table(seen: Seen | None) -> tuple[bool, frozenset[str]] | None:
-    """What a table says of a backend, as far as it can change."""
-    return None if seen is None else (seen.state is not State.DOWN, seen.keys)
+    """What a table says of a backend, as far as it can change; None where it says nothing."""
+    return None if seen is None or seen.is_new else (seen.state is not State.DOWN, seen.keys)
 
 
 class Worker(asyncio.Protocol):
@@ -132,6 +145,7 @@ class Worker(asyncio.Protocol):
     def __init__(self, server: LeaseServer, number: int) -> None:
         self.number = number
         self.hello: Hello | None = None
+        self.knows: frozenset[int] = frozenset()  # the backends in the last table it was sent
         self._server = server
         self._unpacker: Unpacker[ToControl] = Unpacker(ToControl)
         self._transport: asyncio.Transport | None = None
@@ -146,7 +160,7 @@ class Worker(asyncio.Protocol):
                 self._received(message)
         except (ValueError, msgspec.MsgspecError) as error:
             # Both ends are ours and of one version: this is a bug, and a new connection is the only clean state.
-            log.warning("closing the connection of a worker: %s", error)
+            log.warning("worker breaks the rules", number=self.number, problem=str(error))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -158,7 +172,7 @@ class Worker(asyncio.Protocol):
             return
         self._transport.write(data)
         if self._transport.get_write_buffer_size() > MESSAGE_BYTES_MAX:
-            log.warning("closing the connection of a worker that does not read")
+            log.warning("worker does not read", number=self.number)
             self.close()
 
     def close(self) -> None:

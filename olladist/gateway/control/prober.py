@@ -8,10 +8,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.upstreams import Upstreams
-from olladist.gateway.control.watch import Pace, Reading, Watch
+from olladist.gateway.control.watch import Pace, Reading, Watch, Way
 from olladist.scheduling.health import State
 
 
@@ -22,10 +21,7 @@ class _Watched:
 
 
 class Prober:
-    """Watches whatever backends the roster has, in tasks of the group given, and writes what it learns into the roster.
-
-    `excuse` says why a backend cannot be reached at all, where that is known (a tunnel that is not up), "" otherwise.
-    """
+    """Watches whatever backends the roster has, in tasks of the group given, and writes what it learns into the roster."""
 
     def __init__(
         self,
@@ -33,21 +29,21 @@ class Prober:
         upstreams: Upstreams,
         tasks: asyncio.TaskGroup,
         *,
-        excuse: Callable[[Backend], str] = lambda _: "",
+        way: Way | None = None,
         pace: Pace | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.roster = roster
         self._upstreams = upstreams
         self._group = tasks
-        self._excuse = excuse
+        self._way = way or Way()
         self._pace = pace or Pace()
         self._jitter = jitter
         self._watched: dict[int, _Watched] = {}
         roster.listeners.append(self._changed)
 
     async def wait_first(self, within: float) -> None:
-        """Returns when every backend has been asked once, or after so many seconds."""
+        """Returns when it is known of every backend whether it answers, or after so many seconds."""
         firsts = [asyncio.ensure_future(watched.watch.first.wait()) for watched in self._watched.values()]
         if firsts:
             _, late = await asyncio.wait(firsts, timeout=within)
@@ -57,7 +53,8 @@ class Prober:
     async def refresh_tags(self, *, older_than: float, within: float) -> None:
         """Reads the models of every backend that is not down again, unless that was done in the last `older_than` seconds.
 
-        Returns after `within` seconds at the latest; of a backend that is slower, what was known stands until it answers.
+        Returns after `within` seconds at the latest; of a backend that is slower, what was known stands until it answers, and
+        nobody else waits for it meanwhile.
         """
         stale = [w.watch.tags for n, w in self._live() if self._aged(self.roster.seen[n].tags_read, older_than)]
         await _all(stale, within)
@@ -83,14 +80,17 @@ class Prober:
         if change.after is None:
             self._watched.pop(number).task.cancel()
         elif change.before is None:
-            excuse, backend = self._excuse, change.backend
-            client = self._upstreams.client(backend)
-            watch = Watch(backend, client, self.roster, self._pace, lambda: excuse(backend), self._jitter)
+            client = self._upstreams.client(change.backend)
+            watch = Watch(change.backend, client, self.roster, self._pace, self._way, self._jitter)
             self._watched[number] = _Watched(watch, self._group.create_task(watch.run()))
         elif change.after.health.wants_recheck and not change.before.health.wants_recheck:
             self._watched[number].watch.hurry.set()
 
 
 async def _all(readings: list[Reading], within: float) -> None:
-    if readings:
-        await asyncio.wait([reading.start() for reading in readings], timeout=within)
+    """Waits for all of them, so that nobody waits again for one that has taken longer already."""
+    tasks = [reading.start() for reading in readings]
+    oldest = asyncio.get_running_loop().time() - within
+    quick = [task for task, reading in zip(tasks, readings, strict=True) if reading.began > oldest]
+    if quick:
+        await asyncio.wait(quick, timeout=within)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import Ask, Refuse
+from olladist.ollama.names import split_name
 from olladist.ollama.refusal import refusal
 from olladist.ollama.routes import ROUTES
 from olladist.scheduling.health import PROBE_EVERY, State
@@ -12,6 +13,8 @@ _ROUTES = {route.name: route for route in ROUTES}
 
 # A backend that comes back is used again after its first good probe.
 RETRY_AFTER = round(PROBE_EVERY) + 1
+# How long a new backend may take until it counts as away. Fifty tunnels through one bastion take about 7 s: 8 logins at a time.
+STARTING = 15.0
 # A sentence with more names is not read; /api/distributed/nodes has them all.
 _NAMES_MAX = 5
 
@@ -22,6 +25,12 @@ def refuse(ask: Ask, roster: Roster, key: str) -> Refuse:
     if not roster.backends:
         return _unavailable(ask, "the inventory has no host for this gateway")
     if not holders:
+        if not split_name(ask.model).is_valid():
+            return _unknown(ask)
+        if starting := roster.starting(STARTING):
+            return _unavailable(
+                ask, f"model '{ask.model}' is not known yet, still connecting to {_names(roster, starting)}"
+            )
         if any(seen.state is not State.DOWN for seen in roster.seen.values()):
             return _unknown(ask)
         return _unavailable(ask, f"no host can be reached: {_names(roster, tuple(roster.backends))}")

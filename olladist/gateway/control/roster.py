@@ -7,7 +7,7 @@ from olladist.gateway import lease
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
 from olladist.scheduling import health
-from olladist.scheduling.health import Health, State
+from olladist.scheduling.health import Health, Standing, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class Seen:
     @property
     def state(self) -> State:
         return self.health.state
+
+    @property
+    def is_new(self) -> bool:
+        """True until its first good answer."""
+        return self.health.standing is Standing.NEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +115,21 @@ class Roster:
         """Who listed the model when last heard of, whatever its state."""
         return tuple(self._holders.get(key, ()))
 
+    def starting(self, within: float) -> tuple[int, ...]:
+        """The backends that were added in the last `within` seconds and have not answered yet."""
+        since = self.now() - within
+        return tuple(number for number, seen in self.seen.items() if seen.is_new and seen.since > since)
+
     def live(self) -> dict[str, Seen]:
         """What is known of the backends that are not down, by node."""
         return {self.backends[number].node: seen for number, seen in self.seen.items() if seen.state is not State.DOWN}
 
     def for_workers(self) -> tuple[lease.Backend, ...]:
-        """The table that workers go on with alone."""
+        """The table that workers go on with alone.
+
+        A backend that has not answered yet is left out: after a restart of the control process workers may have requests there,
+        which would be taken from it if it were called down.
+        """
         return tuple(
             lease.Backend(
                 id=number,
@@ -126,6 +140,7 @@ class Roster:
                 models=tuple(sorted(self.seen[number].keys)),
             )
             for number, backend in sorted(self.backends.items())
+            if not self.seen[number].is_new
         )
 
     def _set(self, number: int, after: Seen) -> None:

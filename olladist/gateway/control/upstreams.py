@@ -1,6 +1,7 @@
 """The control process's own HTTP connections to backends: for probes, and for answers that come from one of them."""
 
 import asyncio
+from dataclasses import dataclass
 
 import httpx
 
@@ -54,7 +55,40 @@ class Upstreams:
             task.add_done_callback(self._closing.discard)
 
 
-def problem_of(error: httpx.HTTPError) -> str:
+class Failed(Exception):
+    """A question without an answer; the message says why, in words for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    status: int
+    content_type: str
+    body: bytes
+
+
+async def fetch(
+    client: httpx.AsyncClient, method: str, path: str, *, content: bytes | None = None, bytes_max: int, within: float
+) -> Answered:
+    """The whole answer, of any status; Failed where there is none after `within` seconds, or one of more than `bytes_max`."""
+    headers = {"content-type": "application/json"} if content is not None else None
+    try:
+        async with (
+            asyncio.timeout(within),
+            client.stream(method, path, content=content, headers=headers) as response,
+        ):
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > bytes_max:
+                    raise Failed(f"{path} answered more than {bytes_max} bytes")
+            return Answered(response.status_code, response.headers.get("content-type", ""), bytes(body))
+    except TimeoutError:
+        raise Failed(f"no answer to {path} within {within:g} s") from None
+    except httpx.HTTPError as error:
+        raise Failed(_problem(error)) from error
+
+
+def _problem(error: httpx.HTTPError) -> str:
     """What went wrong on the way, in a few words."""
     match error:
         case httpx.ConnectError():

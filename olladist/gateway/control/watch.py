@@ -1,9 +1,10 @@
 """One backend, watched."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -11,7 +12,7 @@ from olladist.gateway.control import answers
 from olladist.gateway.control.answers import BadAnswer
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.control.upstreams import problem_of
+from olladist.gateway.control.upstreams import Failed, fetch
 from olladist.scheduling import health
 from olladist.scheduling.health import State
 
@@ -32,32 +33,39 @@ class Pace:
     listing_timeout: float = 10.0
 
 
-class Failed(Exception):
-    """A question without a good answer; the message says why, in words for people."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What is known of the way to a backend: why it is closed ("" where it is not), and whether it is just being opened."""
+
+    problem: Callable[[Backend], str] = lambda _: ""
+    opening: Callable[[Backend], bool] = lambda _: False
 
 
 class Reading:
-    """Single flight: who asks while an answer is under way gets that one."""
+    """Single flight: who asks while an answer is under way gets that one. `began` is of the loop's clock."""
 
-    def __init__(self, read: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.began = 0.0
         self._read = read
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
         if self._task is None or self._task.done():
-            self._task = asyncio.ensure_future(self._once())
+            loop = asyncio.get_running_loop()
+            self.began = loop.time()
+            self._task = loop.create_task(self._read())
         return self._task
 
     def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
-    async def _once(self) -> None:
-        await self._read()
-
 
 class Watch:
-    """Probes and lists one backend until it is cancelled; `first` is set after the first probe, `hurry` asks for one now."""
+    """Probes and lists one backend until it is cancelled; `hurry` asks for a probe now.
+
+    `first` is set after the first probe that says something: while the way is being opened none does.
+    """
 
     def __init__(
         self,
@@ -65,7 +73,7 @@ class Watch:
         client: httpx.AsyncClient,
         roster: Roster,
         pace: Pace,
-        excuse: Callable[[], str],
+        way: Way,
         jitter: Callable[[], float],
     ) -> None:
         self.first = asyncio.Event()
@@ -76,7 +84,7 @@ class Watch:
         self._client = client
         self._roster = roster
         self._pace = pace
-        self._excuse = excuse
+        self._way = way
         self._jitter = jitter
 
     async def run(self) -> None:
@@ -97,10 +105,12 @@ class Watch:
                 # What it holds may have changed while it was away, and it gets work as soon as it counts as up.
                 await asyncio.wait([self.tags.start(), self.loaded.start()], timeout=self._pace.probe_timeout)
             self._roster.probed(number, problem, version)
-            self.first.set()
             self.hurry.clear()
+            opening = bool(problem) and self._way.opening(self._backend)
+            if not opening:
+                self.first.set()
             seen = self._roster.seen.get(number)
-            recheck = seen is not None and seen.health.wants_recheck
+            recheck = opening or (seen is not None and seen.health.wants_recheck)
             await self._pause(self._pace.recheck_after if recheck else self._spread(self._pace.probe_every))
 
     async def _list_for_ever(self, reading: Reading, every: float) -> None:
@@ -125,7 +135,7 @@ class Watch:
             raw = await self._get("/api/version", answers.VERSION_BYTES_MAX, self._pace.probe_timeout)
             return "", answers.read_version(raw)
         except Failed as failure:
-            return self._excuse() or str(failure), ""
+            return self._way.problem(self._backend) or str(failure), ""
         except BadAnswer as bad:
             return f"is no Ollama: its answer to /api/version {bad}", ""
 
@@ -148,20 +158,10 @@ class Watch:
             self._roster.loaded_failed(self._backend.id, f"cannot list what is loaded: its answer {bad}")
 
     async def _get(self, path: str, bytes_max: int, within: float) -> bytes:
-        try:
-            async with asyncio.timeout(within), self._client.stream("GET", path) as response:
-                if response.status_code != 200:
-                    raise Failed(f"{path} answered {response.status_code}{_MEANING.get(response.status_code, '')}")
-                body = bytearray()
-                async for chunk in response.aiter_raw():
-                    body += chunk
-                    if len(body) > bytes_max:
-                        raise Failed(f"{path} answered more than {bytes_max} bytes")
-                return bytes(body)
-        except TimeoutError:
-            raise Failed(f"no answer to {path} within {within:g} s") from None
-        except httpx.HTTPError as error:
-            raise Failed(problem_of(error)) from error
+        answer = await fetch(self._client, "GET", path, bytes_max=bytes_max, within=within)
+        if answer.status != 200:
+            raise Failed(f"{path} answered {answer.status}{_MEANING.get(answer.status, '')}")
+        return answer.body
 
 
 _MEANING = {

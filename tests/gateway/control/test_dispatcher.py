@@ -4,6 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from olladist.gateway.control import refusals
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.dispatcher import AVOID_SECONDS, Dispatcher
@@ -129,6 +130,17 @@ def test_a_fleet_that_is_away_knows_of_no_model() -> None:
     refused = refuse(dispatcher, Ask(1, "tiny", "chat"))
 
     assert (refused.status, refused.text) == (503, "no host can be reached: gpu0, gpu1, gpu2, gpu3, gpu4 and 2 more")
+
+
+def test_a_model_may_be_on_a_host_that_is_still_connecting() -> None:
+    """Just after the start an unknown model is not refused for good; later a host that never came counts as away."""
+    roster, dispatcher, clock = fleet("tiny")
+    roster.swap([*roster.backends.values(), backend(7)])
+
+    refused = refuse(dispatcher, Ask(1, "new", "chat"))
+    assert (refused.status, refused.text) == (503, "model 'new' is not known yet, still connecting to gpu7")
+    clock.time += refusals.STARTING
+    assert refuse(dispatcher, Ask(1, "new", "chat")).status == 404
 
 
 def test_a_refusal_says_who_failed_and_who_is_away() -> None:

@@ -11,7 +11,7 @@ from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Roster, Seen
 from olladist.gateway.control.upstreams import Upstreams
-from olladist.gateway.control.watch import Pace
+from olladist.gateway.control.watch import Pace, Way
 from olladist.ollama.names import parse_name
 from olladist.scheduling.health import State
 from tests.gateway.control.nodes import CLOSE, FAST, HANG, Node, Raw, loaded, running, tag, task_group, wait_until
@@ -33,13 +33,11 @@ class Probed:
 
 
 @asynccontextmanager
-async def probing(
-    *backends: Backend, pace: Pace = FAST, excuse: Callable[[Backend], str] = lambda _: ""
-) -> AsyncIterator[Probed]:
+async def probing(*backends: Backend, pace: Pace = FAST, way: Way | None = None) -> AsyncIterator[Probed]:
     roster = Roster(time.monotonic)
     upstreams = Upstreams(roster)
     async with task_group() as tasks:
-        prober = Prober(roster, upstreams, tasks, pace=pace, excuse=excuse)
+        prober = Prober(roster, upstreams, tasks, pace=pace, way=way)
         roster.swap(backends)
         await prober.wait_first(10)
         yield Probed(roster, prober)
@@ -106,8 +104,37 @@ async def test_the_reason_of_a_tunnel_comes_first() -> None:
     node = Node()
     async with running(node):
         pass
-    async with probing(node.backend(), pace=ONCE, excuse=lambda b: f"{b.node} refused the key") as probed:
+    way = Way(problem=lambda backend: f"{backend.node} refused the key")
+    async with probing(node.backend(), pace=ONCE, way=way) as probed:
         assert probed.seen().health.why == "gpu1 refused the key"
+
+
+async def test_a_way_that_is_being_opened_is_waited_for(tmp_path: Path) -> None:
+    """While a tunnel opens a failed probe says nothing; the next one comes soon, and the first answer counts at once."""
+    node = Node(path=tmp_path / "0.sock")
+    node.holds(tag("tiny"))
+    probes: list[str] = []
+
+    def problem(backend: Backend) -> str:
+        probes.append(backend.node)
+        return "not open yet"
+
+    way = Way(problem=problem, opening=lambda _: len(probes) < 3)
+    async with probing(node.backend(), pace=ONCE, way=way) as probed:
+        assert len(probes) == 3
+        assert probed.seen().state is State.DOWN
+    probes.clear()
+    way = Way(problem=problem, opening=lambda _: True)
+    roster = Roster(time.monotonic)
+    upstreams = Upstreams(roster)
+    async with task_group() as tasks:
+        prober = Prober(roster, upstreams, tasks, pace=ONCE, way=way)
+        roster.swap([node.backend()])
+        await wait_until(lambda: len(probes) > 1, "a second try")
+        async with running(node):
+            await prober.wait_first(10)
+            assert roster.seen[0].state is State.UP
+    await upstreams.close()
 
 
 async def test_a_killed_node_goes_down_and_comes_back() -> None:

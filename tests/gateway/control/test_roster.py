@@ -97,10 +97,11 @@ def test_news_of_those_who_left_is_ignored() -> None:
 
 
 def test_the_table_for_workers() -> None:
-    """Workers get every backend with its models, and whether it may be used."""
+    """Workers get every backend that ever answered with its models, and whether it may be used."""
     roster = Roster(Clock())
-    roster.swap([backend(2), backend(1)])
-    roster.probed(1, "", "0.17.4")
+    roster.swap([backend(3), backend(2), backend(1)])
+    for number, problem in ((1, ""), (2, ""), (2, "x"), (2, "x"), (3, "x"), (3, "x")):
+        roster.probed(number, problem)
     roster.listed(1, (row("b"), row("a")))
 
     one, two = roster.for_workers()

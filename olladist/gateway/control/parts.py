@@ -1,0 +1,26 @@
+"""The parts of a control process, as its API shows them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.lease_server import LeaseServer
+from olladist.gateway.control.prober import Prober
+from olladist.gateway.control.roster import Roster
+from olladist.gateway.control.upstreams import Upstreams
+from olladist.gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`version` is what /api/version says while no backend does; `started` is of the clock `now`."""
+
+    settings: Settings
+    version: str
+    now: Callable[[], float]
+    started: float
+    roster: Roster
+    dispatcher: Dispatcher
+    prober: Prober
+    upstreams: Upstreams
+    leases: LeaseServer

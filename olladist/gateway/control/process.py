@@ -1,0 +1,161 @@
+"""The control process: puts the parts together, serves both sockets, and ends as it is told."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+import uvloop
+
+from olladist.errors import OlladistError
+from olladist.gateway.child import receive_settings, start_log, when_parent_ends
+from olladist.gateway.control.app import make_app
+from olladist.gateway.control.backends import backends_of
+from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.lease_server import LOOK_AGAIN, LeaseServer
+from olladist.gateway.control.parts import Parts
+from olladist.gateway.control.prober import Prober
+from olladist.gateway.control.roster import Change, Roster
+from olladist.gateway.control.tunnels import Tunnels
+from olladist.gateway.control.upstreams import Upstreams
+from olladist.gateway.control.watch import Pace, Way
+from olladist.gateway.settings import Settings
+from olladist.inventory.model import Host, Strategy, Transport
+from olladist.inventory.parse import load
+from olladist.inventory.select import select
+from olladist.ollama.release import is_version, normalise, version_key
+from olladist.ssh.connections import Connections
+
+# A start waits this long for hosts that do not answer; what comes later is picked up when it comes.
+FIRST_ANSWERS = 3.0
+# What a fleet says its version is while nobody has said it: no feature of any client is asked for by it.
+NO_VERSION = "0.0.0"
+
+log = structlog.get_logger()
+
+
+async def serve(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    pace: Pace | None = None,
+    now: Callable[[], float] = time.monotonic,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Runs until `stop` is set; `ready` is called once both sockets answer. OlladistError where the inventory cannot be used."""
+    hosts = select(load(Path(settings.inventory)), settings.limit)
+    run_dir = Path(settings.run_dir)
+    (run_dir / "tunnels").mkdir(mode=0o700, exist_ok=True)
+    async with Connections(accept_new=settings.accept_new) as connections, asyncio.TaskGroup() as tasks:
+        roster = Roster(now)
+        roster.listeners.append(_report)
+        upstreams = Upstreams(roster)
+        tunnels = Tunnels(roster, connections, tasks)
+        prober = Prober(roster, upstreams, tasks, way=Way(tunnels.problem, tunnels.opening), pace=pace)
+        dispatcher = Dispatcher(roster, Strategy(settings.strategy), now, prober.check_tags)
+        leases = LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN))
+        parts = Parts(
+            settings=settings,
+            version=configured_version(hosts),
+            now=now,
+            started=now(),
+            roster=roster,
+            dispatcher=dispatcher,
+            prober=prober,
+            upstreams=upstreams,
+            leases=leases,
+        )
+        roster.swap(backends_of(hosts, Transport(settings.transport), run_dir / "tunnels", {}))
+        await prober.wait_first(FIRST_ANSWERS)
+        listening = asyncio.Event()
+        leasing = tasks.create_task(leases.run(Path(settings.lease_socket), listening.set))
+        await listening.wait()
+        await _serve_api(parts, stop, ready)
+        leasing.cancel()
+        roster.swap(())  # which ends whatever is done for a backend
+        await upstreams.close()
+    log.info("stopped")
+
+
+def configured_version(hosts: tuple[Host, ...]) -> str:
+    """The lowest exact version that the inventory asks for."""
+    versions = [normalise(host.ollama) for host in hosts if is_version(host.ollama)]
+    return min(versions, key=version_key, default=NO_VERSION)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its hold on signals, for the process has its own; `ready` is called once it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve_api(parts: Parts, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    config = uvicorn.Config(
+        make_app(parts),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config, ready)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve([_listen(Path(parts.settings.api_socket))]))
+        await stop.wait()
+        server.should_exit = True
+
+
+def _listen(path: Path) -> socket.socket:
+    """Uvicorn's own would be open to everybody (mode 0666)."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(path))
+    path.chmod(0o600)
+    return listening
+
+
+def _report(change: Change) -> None:
+    if change.before is None or change.after is None or change.before.state is change.after.state:
+        return
+    reason = change.after.health.why or f"answers, Ollama {change.after.version}"
+    log.warning("node has changed", node=change.backend.node, state=change.after.state.value, reason=reason)
+
+
+async def _run(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    when_parent_ends(loop, stop.set)
+    try:
+        await serve(settings, stop)
+    except OlladistError as error:
+        log.critical(error.message, hint=error.hint)
+        return error.exit_code
+    return 0
+
+
+def main() -> None:
+    # Ctrl-C reaches the whole process group at once, and the tunnels must stay for the streams that workers finish first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = receive_settings()
+    start_log("control", verbose=settings.verbose)
+    sys.exit(uvloop.run(_run(settings)))

@@ -1,0 +1,49 @@
+"""The tunnels to the backends that are reached through one: opened as backends come, closed as they go."""
+
+import asyncio
+from dataclasses import dataclass
+
+from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.roster import Change, Roster
+from olladist.ssh.connections import Connections
+from olladist.ssh.tunnel import Tunnel
+
+
+@dataclass(slots=True)
+class _Kept:
+    tunnel: Tunnel
+    task: asyncio.Task[None]
+    unopened: str  # what the tunnel says before its first try has ended
+
+
+class Tunnels:
+    """Keeps one for each backend of the roster that has a socket, in tasks of the group given.
+
+    Starts are bounded by `connections`: all at once, but 8 at a time through one bastion. A host that is away costs only its own.
+    """
+
+    def __init__(self, roster: Roster, connections: Connections, tasks: asyncio.TaskGroup) -> None:
+        self._connections = connections
+        self._group = tasks
+        self._kept: dict[int, _Kept] = {}
+        roster.listeners.append(self._changed)
+
+    def problem(self, backend: Backend) -> str:
+        """Why the way to it is closed, with what to do; "" where it is open, or needs no tunnel."""
+        kept = self._kept.get(backend.id)
+        return kept.tunnel.problem if kept and not kept.tunnel.up else ""
+
+    def opening(self, backend: Backend) -> bool:
+        """True until the first try has ended, one way or the other."""
+        kept = self._kept.get(backend.id)
+        return kept is not None and not kept.tunnel.up and kept.tunnel.problem == kept.unopened
+
+    def _changed(self, change: Change) -> None:
+        backend = change.backend
+        if backend.tunnel is None:
+            return
+        if change.after is None:
+            self._kept.pop(backend.id).task.cancel()
+        elif change.before is None:
+            tunnel = Tunnel(self._connections, backend.host, backend.port, backend.tunnel)
+            self._kept[backend.id] = _Kept(tunnel, self._group.create_task(tunnel.run()), tunnel.problem)
