@@ -25,6 +25,7 @@ class Leases(asyncio.Protocol):
         self._path = path
         self._backends = backends
         self._next = 0
+        self.has_table = asyncio.Event()
         # Of one connection; `_asking` waits for a Grant or a Refuse.
         self._transport: asyncio.Transport | None = None
         self._unpacker = Unpacker[ToWorker](ToWorker)
@@ -145,7 +146,9 @@ class Leases(asyncio.Protocol):
             asker.refused(refuse.status, refuse.text, refuse.retry_after)
 
     def _table(self, table: Table) -> None:
-        for backend in self._backends.apply(table):
+        went_down = self._backends.apply(table)
+        self.has_table.set()
+        for backend in went_down:
             log.warning("backend is down", node=backend.node, running=len(backend.running))
             for asker in tuple(backend.running):
                 asker.backend_went_down()

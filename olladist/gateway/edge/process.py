@@ -24,6 +24,8 @@ from olladist.gateway.settings import Settings
 
 # Linux cuts it to net.core.somaxconn, 4096 on Debian.
 _BACKLOG = 4096
+# A control process that is there answers at once; one that is being restarted needs a second or two.
+_TABLE_SECONDS = 5.0
 # How often silence is looked for: 9 000 connections take about 2 ms.
 _SWEEP_SECONDS = 1.0
 # Tables and pools live long, exchanges are freed by reference counts: young objects need no looking after 700 allocations.
@@ -33,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Edge:
-    """The connections of one worker; `serve` makes its listening socket work, `drain` ends it."""
+    """The connections of one worker: `start`, then `serve`; `drain` ends it."""
 
     def __init__(self, number: int, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         backends = Backends()
@@ -44,10 +46,13 @@ class Edge:
         self._tasks: list[asyncio.Task[None]] = []
         self._quiet = asyncio.Event()
 
-    async def serve(self, listening: socket.socket) -> None:
+    def start(self) -> None:
+        """Begins to look for the control process."""
         loop = self.worker.loop
         self._tasks = [loop.create_task(self.worker.leases.run()), loop.create_task(self._sweep())]
-        self._server = await loop.create_server(self._client, sock=listening, backlog=_BACKLOG)
+
+    async def serve(self, listening: socket.socket) -> None:
+        self._server = await self.worker.loop.create_server(self._client, sock=listening, backlog=_BACKLOG)
 
     def _client(self) -> Downstream:
         client = Downstream(self.worker, _begin, self._closed)
@@ -135,6 +140,10 @@ async def _run(number: int, settings: Settings) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, told, signum)
     when_parent_ends(loop, lambda: os._exit(1))
+    edge.start()
+    # A worker without a table can only turn clients away; the others have the port until it has one.
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(edge.worker.leases.has_table.wait(), _TABLE_SECONDS)
     await edge.serve(listen(settings.listen_host, settings.listen_port))
     sys.stdout.write("ready\n")
     sys.stdout.flush()

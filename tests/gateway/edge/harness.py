@@ -271,6 +271,7 @@ class Gateway:
     async def start(self) -> None:
         sock = listen("127.0.0.1", 0)
         self.port = cast("int", sock.getsockname()[1])
+        self.edge.start()
         await self.edge.serve(sock)
 
     async def add(self, name: str, script: Script = says_who) -> Node:
