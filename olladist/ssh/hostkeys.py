@@ -1,7 +1,6 @@
 """Which host keys are known (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT), what to think of another, and where we keep ours."""
 
 import base64
-import binascii
 import fcntl
 import hashlib
 import hmac
@@ -75,7 +74,7 @@ def _entry(line: str, path: str, number: int) -> Entry | None:
     patterns, key_type, encoded = words[:3]
     try:
         key = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:
         return None
     # RFC 4253, 6.6: a key begins with its type, as a string with its length in 4 bytes.
     if key[:4] != len(key_type.encode()).to_bytes(4) or key[4 : 4 + len(key_type.encode())] != key_type.encode():

@@ -45,7 +45,8 @@ class Keyring:
         held = {pair.public_data: pair for pair in await self._held(target.agent)}
         named: list[Identity] = []
         for path in target.identities:
-            certificates = tuple(path for path in (*target.certificates, _certificate_of(path)) if path.exists())
+            certificates = tuple(dict.fromkeys((*target.certificates, _certificate_of(path))))
+            certificates = tuple(path for path in certificates if path.exists())
             if pair := held.pop(self._public(path) or b"", None):
                 named.append(Identity(str(path), None, pair, target.agent, certificates))
             elif path.exists() and path.suffix != ".pub":

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncssh
 import pytest
@@ -198,7 +198,82 @@ class _Connection(asyncssh.SSHServer):
         self._sshd.logins += 1
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
-        return self._sshd.forwards
+        if not self._sshd.forwards:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "open failed")
+        return True
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Listening:
+    """A server whose clients are all gone when it is."""
+
+    def __init__(self, serve: Serve, path: Path | None = None) -> None:
+        self._serve = serve
+        self._path = path
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.AbstractServer | None = None
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        if self._path:
+            self._server = await asyncio.start_unix_server(self._client, self._path)
+        else:
+            self._server = server = await asyncio.start_server(self._client, "127.0.0.1", 0)
+            self.port = server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        try:
+            with contextlib.suppress(asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
+                await self._serve(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            self._tasks.discard(task)
+
+
+class Agent(Listening):
+    """An ssh-agent (draft-ietf-sshm-ssh-agent): lists its keys and signs with them."""
+
+    def __init__(self, path: Path, *keys: asyncssh.SSHKey) -> None:
+        super().__init__(self._requests, path)
+        self.path = path
+        self.keys = {key.public_data: key for key in keys}
+        self.asked = 0
+
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            size = int.from_bytes(await reader.readexactly(4))
+            answer = self._answer(await reader.readexactly(size))
+            writer.write(len(answer).to_bytes(4) + answer)
+
+    def _answer(self, request: bytes) -> bytes:
+        def string(data: bytes) -> bytes:
+            return len(data).to_bytes(4) + data
+
+        if request[0] == 11:
+            self.asked += 1
+            keys = b"".join(string(blob) + string(key.get_comment_bytes() or b"") for blob, key in self.keys.items())
+            return b"\x0c" + len(self.keys).to_bytes(4) + keys
+        size = int.from_bytes(request[1:5])
+        blob, rest = request[5 : 5 + size], request[5 + size :]
+        data = rest[4 : 4 + int.from_bytes(rest[:4])]
+        key = self.keys[blob]
+        return b"\x0e" + string(key.sign(data, key.sig_algorithms[0]))
 
 
 StartSshd = Callable[[str], Awaitable[Sshd]]
@@ -227,6 +302,18 @@ def identity(home: Path, user_key: asyncssh.SSHKey) -> Path:
     path.write_bytes(user_key.export_private_key())
     path.chmod(0o600)
     return path
+
+
+@pytest.fixture
+def listening() -> type[Listening]:
+    """Makes a server on a port of loopback, for the time of a context."""
+    return Listening
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Callable[..., Agent]:
+    """Makes an agent that holds the given keys."""
+    return lambda *keys: Agent(tmp_path / "agent", *keys)
 
 
 @pytest.fixture
