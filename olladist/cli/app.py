@@ -31,7 +31,8 @@ from olladist.cli.up import up
 from olladist.cli.words import split
 from olladist.errors import OlladistError
 
-FOREIGN_WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+# Options end at the first plain word: what follows belongs to the command that is to be run.
+FOREIGN_WORDS = {"allow_interspersed_args": False}
 
 
 class Commands(TyperGroup):
@@ -123,7 +124,7 @@ def main_options(
 ) -> None:
     """Turns a TOML list of GPU machines into one Ollama.
 
-    Options before the command may also stand after it (but for exec and ssh, whose words are somebody else's).
+    Options before the command may also stand after it.
     """
     context.obj = Globals(inventory, limit, json, verbose)
     if context.invoked_subcommand is None:

@@ -31,11 +31,12 @@ async def ask(screen: Screen, question: str, *, secret: bool = False) -> str | N
     A secret is not echoed. Reads in a thread of its own, so that connections stay alive meanwhile.
     """
     stop = threading.Event()
-    # Written past rich's own line handling: the cursor stays behind the question.
-    screen.err.file.write(question)
-    screen.err.file.flush()
     descriptor = sys.stdin.fileno()
+    # The question comes once nothing is echoed any more: fast fingers must not be seen either.
     with _without_echo(descriptor) if secret else nullcontext():
+        # Past rich's own line handling, so that the cursor stays behind the question.
+        screen.err.file.write(question)
+        screen.err.file.flush()
         try:
             return await asyncio.to_thread(_read_line, descriptor, stop)
         finally:

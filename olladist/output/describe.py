@@ -7,6 +7,7 @@ from olladist.errors import CommandFailed, HostError, OlladistError
 from olladist.fleet.change import Planned
 from olladist.fleet.outcome import Outcome, Synced
 from olladist.fleet.results import values
+from olladist.fleet.status import FleetStatus, HostStatus, ServerStatus
 from olladist.modelstore.plan import SyncPlan
 from olladist.modelstore.steps import Step, bytes_to_move
 from olladist.output.documents import (
@@ -14,10 +15,16 @@ from olladist.output.documents import (
     ExecDocument,
     ExecHost,
     Failure,
+    HeldModel,
+    LoadedModel,
     ModelStep,
     PlannedHost,
     PlannedStep,
     PlanProblem,
+    StatusDocument,
+    StatusGpu,
+    StatusHost,
+    StatusServer,
     SyncDocument,
 )
 from olladist.ssh.runner import Completed
@@ -93,4 +100,41 @@ def describe_sync(command: str, synced: Synced) -> SyncDocument:
         steps=tuple(map(_model_step, plan.steps)),
         problems=tuple(map(_problem, plan.problems)),
         failed=failed_hosts(synced.results),
+    )
+
+
+def describe_status(status: FleetStatus) -> StatusDocument:
+    return StatusDocument(
+        hosts=tuple(_status_host(host, status.drift[name]) for name, host in values(status.hosts).items()),
+        missing=status.missing,
+        failed=failed_hosts(status.hosts),
+    )
+
+
+def _status_host(status: HostStatus, drift: tuple[str, ...]) -> StatusHost:
+    working = sum(1 for server in status.servers if server.version)
+    return StatusHost(
+        name=status.host.name,
+        address=status.host.address,
+        state="up" if status.working else "partly" if working else "down",
+        service=status.service,
+        version=", ".join(status.versions),
+        gpus=tuple(StatusGpu(name=gpu.name, vram_used=gpu.used, vram_total=gpu.total) for gpu in status.vitals.gpus),
+        gpu_problem=status.vitals.gpu_problem,
+        disk_free=status.vitals.disk_free,
+        servers=tuple(map(_status_server, status.servers)),
+        drift=drift,
+    )
+
+
+def _status_server(server: ServerStatus) -> StatusServer:
+    return StatusServer(
+        port=server.port,
+        state=server.state,
+        version=server.version,
+        models=tuple(HeldModel(name=m.name, digest=m.digest, size=m.size) for m in server.models),
+        loaded=tuple(
+            LoadedModel(name=m.name, size=m.size, size_vram=m.size_vram, expires_at=m.expires_at) for m in server.loaded
+        ),
+        problem=server.problem,
     )

@@ -135,3 +135,72 @@ class LogDocument(msgspec.Struct, frozen=True, kw_only=True):
     version: Literal[1] = 1
     host: str
     line: str
+
+
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in memory, sizes in bytes; `size_vram` 0 means that it runs on the CPU."""
+
+    name: str
+    size: int
+    size_vram: int
+    expires_at: str
+
+
+class HeldModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in the store, as Ollama lists it."""
+
+    name: str
+    digest: str
+    size: int
+
+
+class StatusServer(msgspec.Struct, frozen=True, kw_only=True):
+    """One Ollama of a host. `version` is empty where it gives no answer; `problem` says why."""
+
+    port: int
+    state: str
+    version: str
+    models: tuple[HeldModel, ...]
+    loaded: tuple[LoadedModel, ...]
+    problem: str
+
+
+class StatusGpu(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory in bytes."""
+
+    name: str
+    vram_used: int
+    vram_total: int
+
+
+class StatusHost(msgspec.Struct, frozen=True, kw_only=True):
+    """`state` is up, partly or down; `service` system, user, detached or empty; `drift` says what differs from the inventory."""
+
+    name: str
+    address: str
+    state: str
+    service: str
+    version: str
+    gpus: tuple[StatusGpu, ...]
+    gpu_problem: str
+    disk_free: int | None
+    servers: tuple[StatusServer, ...]
+    drift: tuple[str, ...]
+
+
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist status`. `missing` is what the inventory declares and no single host lacks: replicas."""
+
+    schema: Literal["olladist.status"] = "olladist.status"
+    version: Literal[1] = 1
+    hosts: tuple[StatusHost, ...]
+    missing: tuple[str, ...]
+    failed: tuple[Failure, ...]
+
+
+class ProxyDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist proxy`, once clients are served; `url` is where."""
+
+    schema: Literal["olladist.proxy"] = "olladist.proxy"
+    version: Literal[1] = 1
+    url: str

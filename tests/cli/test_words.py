@@ -17,6 +17,9 @@ def test_the_command_of_exec_and_ssh_is_left_alone() -> None:
     assert split(["-v", "exec", "--", "uname", "-v"]) == (["-v"], ["exec", "--", "uname", "-v"])
     assert split(["exec", "uname", "-v"]) == ([], ["exec", "uname", "-v"])
     assert split(["ssh", "gpu1", "ls", "--json"]) == ([], ["ssh", "gpu1", "ls", "--json"])
+    assert split(["exec", "--timeout", "5", "--limit", "gpu1", "uname", "-v"]) == (
+        ["--limit", "gpu1"], ["exec", "--timeout", "5", "uname", "-v"]
+    )  # fmt: skip
     assert split(["logs", "--", "--json"]) == ([], ["logs", "--", "--json"])
 
 
