@@ -135,7 +135,7 @@ class Downstream(asyncio.Protocol):
             return
         if self.state is State.BODY:
             self.linger()
-        elif close:
+        elif close or self.worker.draining:
             self.state = State.CLOSED
             self.transport.close()
         else:
