@@ -22,7 +22,7 @@ from olladist.gateway.control.lease_server import LOOK_AGAIN, LeaseServer
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Change, Roster
-from olladist.gateway.control.tunnels import Tunnels
+from olladist.gateway.control.tunnels import Tunnels, Unattended
 from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.control.watch import Pace, Way
 from olladist.gateway.settings import Settings
@@ -34,6 +34,8 @@ from olladist.ssh.connections import Connections
 
 # A start waits this long for hosts that do not answer; what comes later is picked up when it comes.
 FIRST_ANSWERS = 3.0
+# As uvicorn's default: each worker has one connection for each request that is not inference.
+_BACKLOG = 2048
 # What a fleet says its version is while nobody has said it: no feature of any client is asked for by it.
 NO_VERSION = "0.0.0"
 
@@ -52,11 +54,15 @@ async def serve(
     hosts = select(load(Path(settings.inventory)), settings.limit)
     run_dir = Path(settings.run_dir)
     (run_dir / "tunnels").mkdir(mode=0o700, exist_ok=True)
-    async with Connections(accept_new=settings.accept_new) as connections, asyncio.TaskGroup() as tasks:
+    unattended = Unattended()
+    async with (
+        Connections(prompts=unattended.prompts, accept_new=settings.accept_new) as connections,
+        asyncio.TaskGroup() as tasks,
+    ):
         roster = Roster(now)
         roster.listeners.append(_report)
         upstreams = Upstreams(roster)
-        tunnels = Tunnels(roster, connections, tasks)
+        tunnels = Tunnels(roster, connections, unattended, tasks)
         prober = Prober(roster, upstreams, tasks, way=Way(tunnels.problem, tunnels.opening), pace=pace)
         dispatcher = Dispatcher(roster, Strategy(settings.strategy), now, prober.check_tags)
         leases = LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN))
@@ -130,14 +136,19 @@ def _listen(path: Path) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(path))
     path.chmod(0o600)
+    listening.listen(_BACKLOG)
     return listening
 
 
 def _report(change: Change) -> None:
-    if change.before is None or change.after is None or change.before.state is change.after.state:
+    """Says when a node's state changes, and why one has not come up yet."""
+    before, after = change.before, change.after
+    if before is None or after is None:
         return
-    reason = change.after.health.why or f"answers, Ollama {change.after.version}"
-    log.warning("node has changed", node=change.backend.node, state=change.after.state.value, reason=reason)
+    if before.state is after.state and not (after.is_new and before.health.reason != after.health.reason):
+        return
+    reason = after.health.why or f"answers, Ollama {after.version}"
+    log.warning("node has changed", node=change.backend.node, state=after.state.value, reason=reason)
 
 
 async def _run(settings: Settings) -> int:

@@ -6,7 +6,20 @@ from dataclasses import dataclass
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Change, Roster
 from olladist.ssh.connections import Connections
+from olladist.ssh.prompts import Prompts
 from olladist.ssh.tunnel import Tunnel
+
+
+class Unattended:
+    """Prompts without a person: every question is answered with no, and it is remembered who would have been asked about."""
+
+    def __init__(self) -> None:
+        self.unknown_keys: set[str] = set()
+        self.prompts = Prompts(accept_host_key=self._refuse)
+
+    async def _refuse(self, host: str, address: str, key_type: str, fingerprint: str) -> bool:
+        self.unknown_keys.add(host)
+        return False
 
 
 @dataclass(slots=True)
@@ -19,11 +32,14 @@ class _Kept:
 class Tunnels:
     """Keeps one for each backend of the roster that has a socket, in tasks of the group given.
 
-    Starts are bounded by `connections`: all at once, but 8 at a time through one bastion. A host that is away costs only its own.
+    Starts are bounded by `connections`, which has the prompts of `unattended`: all at once, but 8 at a time through one bastion. A host that is away costs only its own.
     """
 
-    def __init__(self, roster: Roster, connections: Connections, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, roster: Roster, connections: Connections, unattended: Unattended, tasks: asyncio.TaskGroup
+    ) -> None:
         self._connections = connections
+        self._unattended = unattended
         self._group = tasks
         self._kept: dict[int, _Kept] = {}
         roster.listeners.append(self._changed)
@@ -31,7 +47,13 @@ class Tunnels:
     def problem(self, backend: Backend) -> str:
         """Why the way to it is closed, with what to do; "" where it is open, or needs no tunnel."""
         kept = self._kept.get(backend.id)
-        return kept.tunnel.problem if kept and not kept.tunnel.up else ""
+        if kept is None or kept.tunnel.up:
+            return ""
+        if self.opening(backend):
+            return "is being connected over SSH"
+        if backend.host.name in self._unattended.unknown_keys:
+            return f"{kept.tunnel.problem}; the gateway asks nobody: `olladist status` asks, run it once"
+        return kept.tunnel.problem
 
     def opening(self, backend: Backend) -> bool:
         """True until the first try has ended, one way or the other."""
