@@ -109,7 +109,7 @@ def test_a_system_service_without_root_is_refused_with_the_way_out(
 
 def test_a_full_disk_leaves_nothing_half_installed(machines: Hosts, operator: Operator, ollama_release: Path) -> None:
     """A host without room for the release says how much is missing; after room is made a second run installs."""
-    machines.small(SMALL, "60m")
+    machines.small(SMALL, "250m")
     machines.ssh("root", SMALL, "fallocate -l $(($(df --output=avail -B1 / | tail -1) - 9000000)) /filler")
     write(operator, ollama_release, {SMALL: ""})
 
@@ -148,9 +148,8 @@ def test_a_wrong_checksum_touches_no_host(fresh: Hosts, operator: Operator, olla
 
 def test_a_taken_port_names_who_has_it(fresh: Hosts, operator: Operator, ollama_release: Path) -> None:
     """A foreign process on Ollama's port blocks the plan and is named; once it is gone, `up` goes through."""
-    fresh.ssh("root", BROKEN, "apt list --installed 2>/dev/null | grep -q perl-base && setsid perl -e "
-              "'use Socket; socket(S,PF_INET,SOCK_STREAM,0); bind(S,sockaddr_in(11434,INADDR_LOOPBACK)) or die; listen(S,5); sleep 999' "
-              ">/dev/null 2>&1 </dev/null &")  # fmt: skip
+    listener = "use Socket; socket(S,PF_INET,SOCK_STREAM,0); bind(S,sockaddr_in(11434,INADDR_LOOPBACK)); listen(S,5); sleep 999"
+    fresh.ssh("root", BROKEN, f"setsid -f perl -e '{listener}' >/dev/null 2>&1 </dev/null")
     wait_until(lambda: "11434" in fresh.ssh("root", BROKEN, "ss -ltn"), "the port is taken")
     write(operator, ollama_release, {BROKEN: "", GOOD: ""})
 
