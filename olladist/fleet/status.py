@@ -55,11 +55,18 @@ class HostStatus:
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """`drift` says for each host in words what differs from the inventory; `missing` what concerns no host alone."""
+    """What differs from the inventory, in words.
+
+    `settings` and `models` are by host; `missing` is what no single host lacks.
+    """
 
     hosts: Mapping[str, HostStatus | HostError]
-    drift: Mapping[str, tuple[str, ...]]
+    settings: Mapping[str, tuple[str, ...]]
+    models: Mapping[str, tuple[str, ...]]
     missing: tuple[str, ...] = ()
+
+    def drift(self, host: str) -> tuple[str, ...]:
+        return (*self.settings[host], *self.models[host])
 
 
 async def read_status(fleet: Fleet) -> FleetStatus:
@@ -68,7 +75,7 @@ async def read_status(fleet: Fleet) -> FleetStatus:
     async def one(runner: Runner, host: Host) -> HostStatus:
         fleet.tell(Doing(host.name, "asking"))
         vitals = await read_vitals(runner, host)
-        servers = [await _ask(runner, instance.port, vitals) for instance in host.instances]
+        servers = [await ask(runner, instance.port, vitals) for instance in host.instances]
         fleet.tell(Finished(host.name, ""))
         return HostStatus(host, vitals, tuple(servers))
 
@@ -76,7 +83,7 @@ async def read_status(fleet: Fleet) -> FleetStatus:
     return judge(fleet.inventory, hosts)
 
 
-async def _ask(runner: Runner, port: int, vitals: Vitals) -> ServerStatus:
+async def ask(runner: Runner, port: int, vitals: Vitals) -> ServerStatus:
     """What the API says, whatever the service manager thinks: somebody may have started it by hand."""
     sign = vitals.servers.get(port)
     state = sign.state if sign else "not installed"
@@ -95,12 +102,13 @@ async def _ask(runner: Runner, port: int, vitals: Vitals) -> ServerStatus:
 def judge(inventory: Inventory, hosts: Mapping[str, HostStatus | HostError]) -> FleetStatus:
     """What `up` and `models sync` would have to do, as far as status can see it."""
     reached = values(hosts)
-    drift = {name: [*_host_drift(status)] for name, status in reached.items()}
+    settings = {name: tuple(_host_drift(status)) for name, status in reached.items()}
+    lacks: dict[str, list[str]] = {name: [] for name in reached}
     missing: list[str] = []
     held = {name: _held(status) for name, status in reached.items()}
     for model in inventory.models:
-        missing += _model_drift(inventory, model, held, drift)
-    return FleetStatus(hosts, {name: tuple(found) for name, found in drift.items()}, tuple(missing))
+        missing += _model_drift(inventory, model, held, lacks)
+    return FleetStatus(hosts, settings, {name: tuple(found) for name, found in lacks.items()}, tuple(missing))
 
 
 def _host_drift(status: HostStatus) -> Iterator[str]:
@@ -139,16 +147,16 @@ def _held(status: HostStatus) -> dict[str, str]:
 
 
 def _model_drift(
-    inventory: Inventory, model: DeclaredModel, held: Mapping[str, Mapping[str, str]], drift: Mapping[str, list[str]]
+    inventory: Inventory, model: DeclaredModel, held: Mapping[str, Mapping[str, str]], lacks: Mapping[str, list[str]]
 ) -> Iterator[str]:
-    """Adds to `drift` what single hosts lack; yields what the fleet lacks."""
+    """Adds to `lacks` what single hosts lack; yields what the fleet lacks."""
     key = model.name.key
     candidates = [host.name for host in hosts_for(inventory, model) if host.name in held]
     having = [host for host in candidates if key in held[host]]
     if model.replicas is None:
         for host in candidates:
             if key not in held[host]:
-                drift[host].append(f"{model.name} is missing")
+                lacks[host].append(f"{model.name} is missing")
     elif len(having) < model.replicas:
         yield f"{model.name}: {model.replicas} replicas are declared, {len(having)} are there"
     digests = Counter(held[host][key] for host in having)
@@ -156,4 +164,4 @@ def _model_drift(
         common = digests.most_common(1)[0][0]
         for host in having:
             if held[host][key] != common:
-                drift[host].append(f"{model.name} differs from that of the other hosts")
+                lacks[host].append(f"{model.name} differs from that of the other hosts")

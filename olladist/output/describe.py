@@ -1,10 +1,11 @@
 """Reports as the documents of `--json`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olladist.errors import CommandFailed, HostError, OlladistError
 from olladist.fleet.change import Planned
+from olladist.fleet.findings import Finding, summary
 from olladist.fleet.outcome import Outcome, Synced
 from olladist.fleet.results import values
 from olladist.fleet.status import FleetStatus, HostStatus, ServerStatus
@@ -12,6 +13,8 @@ from olladist.modelstore.plan import SyncPlan
 from olladist.modelstore.steps import Step, bytes_to_move
 from olladist.output.documents import (
     ChangeDocument,
+    DoctorDocument,
+    DoctorFinding,
     ExecDocument,
     ExecHost,
     Failure,
@@ -105,7 +108,7 @@ def describe_sync(command: str, synced: Synced) -> SyncDocument:
 
 def describe_status(status: FleetStatus) -> StatusDocument:
     return StatusDocument(
-        hosts=tuple(_status_host(host, status.drift[name]) for name, host in values(status.hosts).items()),
+        hosts=tuple(_status_host(host, status.drift(name)) for name, host in values(status.hosts).items()),
         missing=status.missing,
         failed=failed_hosts(status.hosts),
     )
@@ -137,4 +140,21 @@ def _status_server(server: ServerStatus) -> StatusServer:
             LoadedModel(name=m.name, size=m.size, size_vram=m.size_vram, expires_at=m.expires_at) for m in server.loaded
         ),
         problem=server.problem,
+    )
+
+
+def describe_findings(findings: Sequence[Finding]) -> DoctorDocument:
+    return DoctorDocument(
+        findings=tuple(
+            DoctorFinding(
+                area=finding.area.value,
+                subject=finding.subject,
+                check=finding.check,
+                verdict=finding.verdict.value,
+                text=finding.text,
+                fix=finding.fix,
+            )
+            for finding in findings
+        ),
+        summary={area.value: passed for area, passed in summary(findings).items()},
     )

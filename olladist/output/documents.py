@@ -204,3 +204,23 @@ class ProxyDocument(msgspec.Struct, frozen=True, kw_only=True):
     schema: Literal["olladist.proxy"] = "olladist.proxy"
     version: Literal[1] = 1
     url: str
+
+
+class DoctorFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """`subject` is a host or "gateway"; `verdict` is ok, failed or "not checked"; `fix` mends what failed."""
+
+    area: str
+    subject: str
+    check: str
+    verdict: str
+    text: str
+    fix: str
+
+
+class DoctorDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist doctor`. `summary` is the integration check: true is PASSED."""
+
+    schema: Literal["olladist.doctor"] = "olladist.doctor"
+    version: Literal[1] = 1
+    findings: tuple[DoctorFinding, ...]
+    summary: dict[str, bool]

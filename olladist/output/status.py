@@ -19,7 +19,7 @@ def status_block(status: FleetStatus) -> RenderableType:
         table.add_column(heading, no_wrap=heading != "LOADED")
     table.add_column("TO DO", overflow="fold")
     for name, host in status.hosts.items():
-        table.add_row(name, *(_lost(host) if isinstance(host, HostError) else _row(host, status.drift[name])))
+        table.add_row(name, *(_lost(host) if isinstance(host, HostError) else _row(host, status.drift(name))))
     return Group(table, *(Text(line) for line in status.missing))
 
 
