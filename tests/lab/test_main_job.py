@@ -82,6 +82,8 @@ class Fleet:
 @pytest.fixture(scope="module")
 def fleet(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory, ollama_release: Path) -> Fleet:
     hosts.up(*USERS)
+    # Without it systemd --user ends with the login, and olladist rather runs the server without systemd.
+    hosts.ssh("root", "gpu13", "loginctl enable-linger plain")
     operator = Operator(tmp_path_factory.mktemp("operator"))
     entries = [f'\n[hosts.{name}]\naddress = "{address(name)}"\nuser = "{user}"\n' for name, user in USERS.items()]
     (operator.home / "inventory.toml").write_text(
@@ -122,9 +124,9 @@ def test_an_unmodified_python_client_streams_the_models_words(fleet: Fleet) -> N
     """The ollama package chats through the gateway, streamed, and hears what the model says."""
     with fleet.gateway() as url:
         fleet.wait_for(url, lambda nodes: all(node["state"] == "up" for node in nodes.values()), "all hosts are up")
-        chunks = list(
-            ollama.Client(url).chat("lab/tiny:v1", [{"role": "user", "content": "Why is the sky blue?"}], stream=True)
-        )
+        with ollama.Client(url) as client:
+            messages = [{"role": "user", "content": "Why is the sky blue?"}]
+            chunks = list(client.chat("lab/tiny:v1", messages, stream=True))
 
     assert "".join(chunk.message.content or "" for chunk in chunks).strip() == SENTENCE
     assert len(chunks) > 5
