@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 CLIENTS = 24
-_SECONDS = 6.0
+SECONDS = 6.0
 
 
 async def streamed_chat(url: str, model: str, show: Callable[[str], None]) -> tuple[str, str]:
@@ -64,8 +64,13 @@ class Tally:
         return self.served + self.cut + len(self.failed) + len(self.wrong)
 
 
-async def load(url: str, sentences: Mapping[str, str], kill: Callable[[str], Awaitable[None]]) -> Tally:
-    """Keeps the gateway busy; a third into it `kill` gets the host that streams most answers at that moment."""
+async def load(
+    url: str, sentences: Mapping[str, str], kill: Callable[[str], Awaitable[None]], *, seconds: float = SECONDS
+) -> Tally:
+    """Keeps the gateway busy; a third into it `kill` gets the host that streams most answers at that moment.
+
+    `sentences` has what each model says.
+    """
     tally = Tally()
     stop = asyncio.Event()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=CLIENTS)
@@ -74,11 +79,11 @@ async def load(url: str, sentences: Mapping[str, str], kill: Callable[[str], Awa
         for number in range(CLIENTS):
             model = models[number % len(models)]
             group.create_task(_ask_again(client, model, sentences[model], tally, stop))
-        await asyncio.sleep(_SECONDS / 3)
+        await asyncio.sleep(seconds / 3)
         tally.victim = _busiest(tally)
         tally.killed_at = time.monotonic()
         await kill(tally.victim)
-        await asyncio.sleep(_SECONDS * 2 / 3)
+        await asyncio.sleep(seconds * 2 / 3)
         stop.set()
     return tally
 
