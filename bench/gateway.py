@@ -75,9 +75,8 @@ http {{
 
 
 def olladist(directory: Path, port: int, backends: list[int]) -> list[str]:
-    hosts = "\n".join(
-        f'[hosts.b{n}]\nconnection = "local"\ninstances = [{{ port = {b} }}]\n' for n, b in enumerate(backends)
-    )
+    instances = ", ".join(f"{{ port = {b} }}" for b in backends)
+    hosts = f'[hosts.here]\nconnection = "local"\ninstances = [{instances}]\n'
     (directory / "inventory.toml").write_text(f'[fleet]\nname = "bench"\nollama = "0.17.4"\n{hosts}')
     inventory = str(directory / "inventory.toml")
     return [
