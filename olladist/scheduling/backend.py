@@ -1,10 +1,9 @@
 """A backend as a strategy sees it: a value, taken at the moment of the decision."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An Ollama instance that holds the model asked for and may take the request.
 
     `slots` is its OLLAMA_NUM_PARALLEL for that model; `in_flight` counts our own requests on the whole backend and

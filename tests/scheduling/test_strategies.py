@@ -1,6 +1,5 @@
 import random
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -41,7 +40,7 @@ def serve(fleet: list[Candidate], strategy: Strategy, requests: int, affinity: i
         chosen = choose(strategy, list(now.values()), turn, affinity)
         assert chosen is not None
         c = now[chosen]
-        now[chosen] = replace(c, in_flight=c.in_flight + 1, in_flight_model=c.in_flight_model + 1)
+        now[chosen] = c._replace(in_flight=c.in_flight + 1, in_flight_model=c.in_flight_model + 1)
     return list(now.values())
 
 
@@ -177,6 +176,6 @@ def test_a_conversation_does_not_wait_for_its_backend() -> None:
     """When the conversation's own backend is full and another is free, the free one takes it."""
     fleet = idle(5, slots=1, warm=True)
     home = choose(Strategy.MODEL_AFFINITY, fleet, 0, 77)
-    busy = [replace(c, in_flight=1, in_flight_model=1) if c.id == home else c for c in fleet]
+    busy = [c._replace(in_flight=1, in_flight_model=1) if c.id == home else c for c in fleet]
 
     assert choose(Strategy.MODEL_AFFINITY, busy, 0, 77) != home

@@ -83,26 +83,27 @@ class Dispatcher:
         """The best of those that are well; where there is none, of those that are not but answer."""
         well: list[Candidate] = []
         poorly: list[Candidate] = []
+        seen, backends = self.roster.seen, self.roster.backends
+        in_flight, of_model = self.ledger.in_flight, self.ledger.in_flight_model(key)
         for number in self.roster.holders(key):
-            state = self.roster.seen[number].state
-            if number in ask.tried or state is State.DOWN:
+            known = seen[number]
+            state = known.state
+            if state is State.DOWN or number in ask.tried:
                 continue
-            trusted = state is State.UP and not self._avoided(Lease(number, key))
-            (well if trusted else poorly).append(self._candidate(number, key))
+            candidate = Candidate(
+                id=number,
+                slots=backends[number].slots,
+                in_flight=in_flight.get(number, 0),
+                in_flight_model=of_model.get(number, 0),
+                warm=key in known.warm,
+            )
+            trusted = state is State.UP and not (self._avoid and self._avoided(Lease(number, key)))
+            (well if trusted else poorly).append(candidate)
         turn = self._turns[key]
         chosen = choose(self.strategy, well or poorly, turn, ask.affinity)
         if chosen is not None and not ask.tried:
             self._turns[key] = turn + 1  # a second try must not shift whose turn it is
         return chosen
-
-    def _candidate(self, number: int, key: str) -> Candidate:
-        return Candidate(
-            id=number,
-            slots=self.roster.backends[number].slots,
-            in_flight=self.ledger.in_flight(number),
-            in_flight_model=self.ledger.in_flight_model(number, key),
-            warm=key in self.roster.seen[number].warm,
-        )
 
     def _could_not_serve(self, lease: Lease, status: int) -> None:
         if status == 404:

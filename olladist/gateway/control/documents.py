@@ -186,7 +186,7 @@ def _node(parts: Parts, backend: Backend, seen: Seen) -> Node:
         state_seconds=_age(parts, seen.since),
         ollama=seen.version,
         slots=backend.slots,
-        in_flight=parts.dispatcher.ledger.in_flight(backend.id),
+        in_flight=parts.dispatcher.ledger.in_flight.get(backend.id, 0),
         models=tuple(_model(row, seen, running) for row in seen.tags),
         loaded=tuple(_loaded(row) for row in seen.loaded),
         listing_problem=seen.loaded_problem,

@@ -1,11 +1,11 @@
 """Who holds what: the exact count of the fleet's running requests, whatever becomes of those who run them."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     backend: int
     model: str
 
@@ -16,7 +16,7 @@ class Ledger:
     def __init__(self) -> None:
         self._held: dict[int, dict[int, Lease]] = {}
         self._backends: Counter[int] = Counter()
-        self._models: Counter[Lease] = Counter()
+        self._models: dict[str, Counter[int]] = {}  # for each model that runs, the backends
 
     def hold(self, worker: int, number: int, lease: Lease) -> None:
         """Raises ValueError where the worker holds a lease of that number: ids name one lease until it is released."""
@@ -25,7 +25,7 @@ class Ledger:
             raise ValueError(f"lease {number} is held already")
         held[number] = lease
         self._backends[lease.backend] += 1
-        self._models[lease] += 1
+        self._models.setdefault(lease.model, Counter())[lease.backend] += 1
 
     def holds(self, worker: int, number: int) -> bool:
         return number in self._held.get(worker, ())
@@ -44,14 +44,17 @@ class Ledger:
             self._uncount(lease)
         return len(held)
 
-    def in_flight(self, backend: int) -> int:
-        return self._backends.get(backend, 0)
+    @property
+    def in_flight(self) -> Mapping[int, int]:
+        """By backend; one where nothing runs is left out."""
+        return self._backends
 
-    def in_flight_model(self, backend: int, model: str) -> int:
-        return self._models.get(Lease(backend, model), 0)
+    def in_flight_model(self, model: str) -> Mapping[int, int]:
+        """The same of one model."""
+        return self._models.get(model, {})
 
     def models_in_flight(self, backend: int) -> dict[str, int]:
-        return {lease.model: count for lease, count in self._models.items() if lease.backend == backend}
+        return {model: counts[backend] for model, counts in self._models.items() if backend in counts}
 
     @property
     def total(self) -> int:
@@ -59,9 +62,10 @@ class Ledger:
 
     def _uncount(self, lease: Lease) -> None:
         # Entries go when they reach none, so that what the ledger remembers is bounded by what runs.
-        self._backends[lease.backend] -= 1
-        if not self._backends[lease.backend]:
-            del self._backends[lease.backend]
-        self._models[lease] -= 1
-        if not self._models[lease]:
-            del self._models[lease]
+        counts = self._models[lease.model]
+        for counter in (self._backends, counts):
+            counter[lease.backend] -= 1
+            if not counter[lease.backend]:
+                del counter[lease.backend]
+        if not counts:
+            del self._models[lease.model]

@@ -60,10 +60,10 @@ async def serve(
         asyncio.TaskGroup() as tasks,
     ):
         roster = Roster(now)
-        roster.listeners.append(_report)
         upstreams = Upstreams(roster)
         tunnels = Tunnels(roster, connections, unattended, tasks)
         prober = Prober(roster, upstreams, tasks, way=Way(tunnels.problem, tunnels.opening), pace=pace)
+        roster.listeners.append(lambda change: None if tunnels.opening(change.backend) else _report(change))
         dispatcher = Dispatcher(roster, Strategy(settings.strategy), now, prober.check_tags)
         leases = LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN))
         parts = Parts(
@@ -130,13 +130,17 @@ async def _serve_api(parts: Parts, stop: asyncio.Event, ready: Callable[[], None
 
 
 def _listen(path: Path) -> socket.socket:
-    """Uvicorn's own would be open to everybody (mode 0666)."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+    """A socket for this user alone (uvicorn's own would have mode 0666), which has its name once it can be connected to.
+
+    What a predecessor left under that name is replaced.
+    """
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listening.bind(str(path))
-    path.chmod(0o600)
+    listening.bind(str(new))
+    new.chmod(0o600)
     listening.listen(_BACKLOG)
+    new.rename(path)
     return listening
 
 

@@ -1,6 +1,6 @@
 """What a client is told when no backend takes its request, in the words of Ollama where Ollama has any."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import Ask, Refuse
@@ -33,7 +33,7 @@ def refuse(ask: Ask, roster: Roster, key: str) -> Refuse:
             )
         if any(seen.state is not State.DOWN for seen in roster.seen.values()):
             return _unknown(ask)
-        return _unavailable(ask, f"no host can be reached: {_names(roster, tuple(roster.backends))}")
+        return _unavailable(ask, f"no host can be reached: {_names(roster, roster.backends)}")
     down = [number for number in holders if roster.seen[number].state is State.DOWN]
     if len(down) == len(holders):
         return _unavailable(ask, f"model '{ask.model}' is on {_names(roster, holders)} only, which cannot be reached")
@@ -52,7 +52,7 @@ def _unavailable(ask: Ask, text: str) -> Refuse:
     return Refuse(ask.id, 503, text, RETRY_AFTER)
 
 
-def _names(roster: Roster, numbers: Sequence[int]) -> str:
+def _names(roster: Roster, numbers: Collection[int]) -> str:
     names = sorted(roster.backends[number].node for number in numbers)
     more = len(names) - _NAMES_MAX
     return ", ".join(names[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")

@@ -1,6 +1,6 @@
 """What the gateway knows of its backends now: who there is, who is well, who holds which model and who has it in memory."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from olladist.gateway import lease
@@ -15,6 +15,7 @@ class Seen:
     """What was last seen of one backend; times are of the roster's clock, -1 for never."""
 
     health: Health = field(default_factory=Health)
+    state: State = State.DOWN  # of `health`: each decision asks for it
     version: str = ""
     tags: tuple[Row, ...] = ()
     loaded: tuple[Row, ...] = ()
@@ -26,10 +27,6 @@ class Seen:
     tags_read: float = -1.0
     loaded_read: float = -1.0
     loaded_problem: str = ""  # why /api/ps could not be read the last time; what was read before stands
-
-    @property
-    def state(self) -> State:
-        return self.health.state
 
     @property
     def is_new(self) -> bool:
@@ -44,6 +41,9 @@ class Change:
     backend: Backend
     before: Seen | None
     after: Seen | None
+
+
+_NOBODY: frozenset[int] = frozenset()
 
 
 class Roster:
@@ -111,9 +111,9 @@ class Roster:
         if (seen := self.seen.get(number)) and key in seen.keys:
             self._set(number, _indexed(replace(seen, tags=tuple(row for row in seen.tags if row.key != key))))
 
-    def holders(self, key: str) -> tuple[int, ...]:
-        """Who listed the model when last heard of, whatever its state."""
-        return tuple(self._holders.get(key, ()))
+    def holders(self, key: str) -> Collection[int]:
+        """Who listed the model when last heard of, whatever its state, in no order."""
+        return self._holders.get(key, _NOBODY)
 
     def starting(self, within: float) -> tuple[int, ...]:
         """The backends that were added in the last `within` seconds and have not answered yet."""
@@ -147,8 +147,8 @@ class Roster:
         before = self.seen[number]
         if after == before:
             return
-        if after.state is not before.state:
-            after = replace(after, since=self.now())
+        if (state := after.health.state) is not before.state:
+            after = replace(after, state=state, since=self.now())
         self.seen[number] = after
         for key in before.keys - after.keys:
             self._holders[key].discard(number)

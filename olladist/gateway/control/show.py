@@ -1,5 +1,6 @@
 """Answers that come from one node as they are: the first that has them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -79,7 +80,7 @@ class Shower:
 
     async def any_node(self, request: Request, route: Route) -> Answer:
         """What any node says that answers: it is the same on all of them."""
-        for backend in self._by_state(tuple(self._parts.roster.backends)):
+        for backend in self._by_state(self._parts.roster.backends):
             try:
                 return _of(backend, await self._ask(backend, request.method, route.path, None))
             except Failed:
@@ -98,7 +99,7 @@ class Shower:
     def _holders(self, key: str) -> list[Backend]:
         return self._by_state(self._parts.roster.holders(key))
 
-    def _by_state(self, numbers: tuple[int, ...]) -> list[Backend]:
+    def _by_state(self, numbers: Iterable[int]) -> list[Backend]:
         """Those that are not down, the ones that are well first."""
         roster = self._parts.roster
         states = {n: roster.seen[n].state for n in numbers if roster.seen[n].state is not State.DOWN}

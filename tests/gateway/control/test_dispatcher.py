@@ -226,10 +226,10 @@ def test_what_a_worker_runs_already_is_counted() -> None:
     _, dispatcher, _ = fleet("tiny", "tiny", strategy=Strategy.LEAST_LOADED)
     dispatcher.hello(5, Hello(0, 99, (Held(7, "gpu0", TINY), Held(8, "gone", TINY))))
 
-    assert dispatcher.ledger.in_flight(0) == dispatcher.ledger.total == 1
+    assert dispatcher.ledger.in_flight.get(0, 0) == dispatcher.ledger.total == 1
     assert grant(dispatcher, Ask(9, "tiny", "chat"), worker=5) == 1
     dispatcher.done(5, Done(7, 0, "served", 200))
-    assert dispatcher.ledger.in_flight(0) == 0
+    assert dispatcher.ledger.in_flight.get(0, 0) == 0
 
 
 def test_backends_with_the_model_in_memory_come_first() -> None:
@@ -248,7 +248,7 @@ def test_a_backend_that_left_the_inventory_gets_nothing_more() -> None:
 
     assert grant(dispatcher, Ask(2, "tiny", "chat")) == 1 - first
     dispatcher.done(1, Done(1, first, "died", -1))
-    assert dispatcher.ledger.in_flight(first) == 0
+    assert dispatcher.ledger.in_flight.get(first, 0) == 0
 
 
 class Machine(RuleBasedStateMachine):
@@ -343,7 +343,7 @@ class Machine(RuleBasedStateMachine):
         by_backend = Counter(value[0] for value in self.running.values())
         by_model = Counter((value[0], parse_name(value[1]).key) for value in self.running.values())
         for number in range(4):
-            assert ledger.in_flight(number) == by_backend[number]
+            assert ledger.in_flight.get(number, 0) == by_backend[number]
             assert ledger.models_in_flight(number) == {k[1]: c for k, c in by_model.items() if k[0] == number}
 
 

@@ -132,10 +132,10 @@ async def test_asks_are_granted_and_released(gateway: Fixture) -> None:
 
     client.send(Ask(1, "tiny", "chat"), Ask(2, "Tiny:latest", "chat"))
     assert [await client.next(), await client.next()] == [Grant(1, 0), Grant(2, 0)]
-    assert gateway.dispatcher.ledger.in_flight(0) == 2
+    assert gateway.dispatcher.ledger.in_flight.get(0, 0) == 2
     client.send(Done(1, 0, "served", 200))
 
-    await wait_until(lambda: gateway.dispatcher.ledger.in_flight(0) == 1, "the release")
+    await wait_until(lambda: gateway.dispatcher.ledger.in_flight.get(0, 0) == 1, "the release")
 
 
 async def test_a_worker_that_dies_releases_what_it_held(gateway: Fixture) -> None:

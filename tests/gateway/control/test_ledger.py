@@ -19,7 +19,7 @@ def test_an_id_names_one_lease() -> None:
     with pytest.raises(ValueError, match="lease 7 is held"):
         ledger.hold(1, 7, Lease(1, "b"))
 
-    assert (ledger.in_flight(0), ledger.in_flight(1), ledger.total) == (2, 0, 2)
+    assert (ledger.in_flight.get(0, 0), ledger.in_flight.get(1, 0), ledger.total) == (2, 0, 2)
 
 
 class Machine(RuleBasedStateMachine):
@@ -57,9 +57,9 @@ class Machine(RuleBasedStateMachine):
         held = list(self.held.values())
         assert self.ledger.total == len(held)
         for backend in BACKENDS:
-            assert self.ledger.in_flight(backend) == sum(lease.backend == backend for lease in held)
+            assert self.ledger.in_flight.get(backend, 0) == sum(lease.backend == backend for lease in held)
             for model in MODELS:
-                assert self.ledger.in_flight_model(backend, model) == held.count(Lease(backend, model))
+                assert self.ledger.in_flight_model(model).get(backend, 0) == held.count(Lease(backend, model))
                 assert self.ledger.models_in_flight(backend).get(model, 0) == held.count(Lease(backend, model))
         assert all(self.ledger.holds(*key) for key in self.held)
 

@@ -35,8 +35,8 @@ def test_holders_follow_the_listings() -> None:
     roster.listed(1, (row("b"),))
     roster.forget(2, "a")
 
-    assert roster.holders("a") == ()
-    assert roster.holders("b") == (1,)
+    assert not roster.holders("a")
+    assert set(roster.holders("b")) == {1}
 
 
 def test_content_in_memory_is_warm_under_every_name() -> None:
@@ -75,7 +75,7 @@ def test_a_swap_keeps_what_is_known_of_those_that_stay() -> None:
     roster.swap([backend(1), replace(backend(2), slots=9), backend(4)])
 
     assert {n: s.state for n, s in roster.seen.items()} == {1: State.UP, 2: State.DOWN, 4: State.DOWN}
-    assert roster.holders("a") == (1,)
+    assert set(roster.holders("a")) == {1}
     removed = [c.backend.id for c in changes if c.after is None]
     added = [c.backend.id for c in changes if c.before is None]
     assert (sorted(removed), sorted(added)) == ([2, 3], [2, 4])
@@ -93,7 +93,7 @@ def test_news_of_those_who_left_is_ignored() -> None:
     roster.forget(1, "a")
 
     assert roster.seen == {}
-    assert roster.holders("a") == ()
+    assert not roster.holders("a")
 
 
 def test_the_table_for_workers() -> None:
