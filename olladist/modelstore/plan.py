@@ -128,7 +128,7 @@ class _Planning:
         elif manifest := self._most_held(key, hosts):
             self._copy(model, manifest, hosts)
         else:
-            self.steps += [Pull(host, model.name) for host in hosts]
+            self.steps += [Pull(host, self._spelled(host, model)) for host in hosts]
 
     def _on_host(self, model: DeclaredModel, host: str) -> Manifest | None:
         during, seen = f"planning {model.name}", self.contents.get(host)
@@ -177,9 +177,8 @@ class _Planning:
             needed = self._transfers(host, manifest.blobs)
             if self._take_room(host, model.name, needed):
                 there = seen.models.get(model.name.key)
-                # Spelled as it is there: two spellings of one name never lie beside each other (server/routes.go).
-                name, replaces = (there.name, there.manifest.digest) if there else (model.name, None)
-                self.steps.append(Copy(host, name, manifest, needed, recipe, replaces))
+                replaces = there.manifest.digest if there else None
+                self.steps.append(Copy(host, self._spelled(host, model), manifest, needed, recipe, replaces))
 
     def _create(self, model: DeclaredModel, recipe: Recipe, hosts: Sequence[str]) -> None:
         """The host with the least to send makes the model, one that has its base if possible; the others follow."""
@@ -189,9 +188,14 @@ class _Planning:
         if not fitting:
             return
         maker = min(fitting, key=lambda host: (not self._has_base(host, recipe), sum(t.left for t in needed[host])))
-        self.steps.append(Create(maker, model.name, recipe, needed[maker]))
+        self.steps.append(Create(maker, self._spelled(maker, model), recipe, needed[maker]))
         followers = (host for host in fitting if host != maker)
-        self.steps += [Follow(host, model.name, maker, recipe, needed[host]) for host in followers]
+        self.steps += [Follow(host, self._spelled(host, model), maker, recipe, needed[host]) for host in followers]
+
+    def _spelled(self, host: str, model: DeclaredModel) -> ModelName:
+        """The name as it is on the host: two spellings of one name never lie beside each other (server/routes.go)."""
+        there = self.contents[host].models.get(model.name.key)
+        return there.name if there else model.name
 
     def _has_base(self, host: str, recipe: Recipe) -> bool:
         if recipe.base is None:

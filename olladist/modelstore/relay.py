@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,21 +40,31 @@ class Relay:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._locks: dict[str, asyncio.Lock] = {}
         self._whole: set[Path] = set()
+        self._wanted: dict[Path, set[str]] = defaultdict(set)
 
-    async def fetch(self, holder: str, blob: Layer, progress: Callable[[int], None]) -> Path:
-        """A local file with the blob; `progress` gets the bytes that are here, and is not called if all were."""
+    @asynccontextmanager
+    async def fetched(
+        self, holder: str, blob: Layer, goal: str, progress: Callable[[int], None]
+    ) -> AsyncIterator[Path]:
+        """A local file with the blob; `progress` gets the bytes that are here, and is not called if all were.
+
+        An error inside the context says that it has not reached the host `goal`: then it is kept for the next sync.
+        """
         path = self._folder / blob.digest.replace(":", "-")
+        self._wanted[path].add(goal)
         async with self._locks.setdefault(blob.digest, asyncio.Lock()):
             if path not in self._whole:
                 async with self._alone(holder, path, blob):
                     await self._complete(holder, blob, path, progress)
                 self._whole.add(path)
-        return path
+        yield path
+        self._wanted[path].discard(goal)
 
-    def close(self, *, keep: bool = False) -> None:
-        """Removes what was fetched, or with `keep` only what nobody came back for in a week."""
+    def close(self) -> None:
+        """Removes what has reached all its goals, and what an earlier sync left and nobody came back for in a week."""
         for path in self._folder.iterdir():
-            if (path in self._whole and not keep) or path.stat().st_mtime < time.time() - KEPT_SECONDS:
+            done = path in self._whole and not self._wanted[path]
+            if done or path.stat().st_mtime < time.time() - KEPT_SECONDS:
                 path.unlink(missing_ok=True)
 
     @asynccontextmanager

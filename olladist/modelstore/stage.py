@@ -80,8 +80,11 @@ mine() { [ "$uid" != 0 ] || chown "$owner" "$1"; }
 _LOOK = r"""
 while read -r name size; do
   part=@stage@/$name
-  if [ -L "$part" ] || [ "$(stat -c %s "$part" 2>/dev/null || echo 0)" -gt "$size" ]; then rm -f "$part"; fi
-  echo "$name $(stat -L -c %s "blobs/$name" 2>/dev/null || echo -1) $(stat -c %s "$part" 2>/dev/null || echo 0)"
+  have=$(stat -L -c %s "blobs/$name" 2>/dev/null || echo -1)
+  if [ -L "$part" ] || [ "$have" = "$size" ] || [ "$(stat -c %s "$part" 2>/dev/null || echo 0)" -gt "$size" ]; then
+    rm -f "$part"
+  fi
+  echo "$name $have $(stat -c %s "$part" 2>/dev/null || echo 0)"
 done
 """
 

@@ -51,12 +51,10 @@ async def sync(
     """
     relay = Relay(runners, stores, spool)
     work = _Sync(plan, runners, stores, api, relay, on_progress, on_step, at_once)
-    outcomes: dict[str, HostError | None] | None = None
     try:
-        outcomes = await work.run()
+        return await work.run()
     finally:
-        relay.close(keep=outcomes is None or any(outcomes.values()))
-    return outcomes
+        relay.close()
 
 
 class _Sync:
@@ -214,8 +212,7 @@ class _Sync:
         problem: HostError | None = None
         for source in sources:
             try:
-                async with self._moving:
-                    path = source if isinstance(source, Path) else await self._fetched(source, blob, staged, meter)
+                async with self._moving, self._here(source, blob, stage.host, staged, meter) as path:
                     await stage.receive(blob, path, staged, lambda here: meter.arrived(blob, here))
             except HostError as error:
                 if error.host == stage.host and isinstance(error, _GONE):
@@ -232,8 +229,13 @@ class _Sync:
         cause = f"{problem.host}, where its blob comes from: {problem.cause}"
         raise StoreError(stage.host, f"copying {step.model}", cause, hint=problem.hint) from problem
 
-    async def _fetched(self, holder: str, blob: Layer, staged: int, meter: Meter) -> Path:
-        return await self._relay.fetch(holder, blob, lambda got: meter.fetched(blob, got, staged))
+    def _here(
+        self, source: Path | str, blob: Layer, goal: str, staged: int, meter: Meter
+    ) -> AbstractAsyncContextManager[Path]:
+        """The blob as a file of this machine: it is one, or it is fetched from the host that is named."""
+        if isinstance(source, Path):
+            return nullcontext(source)
+        return self._relay.fetched(source, blob, goal, lambda got: meter.fetched(blob, got, staged))
 
     def _sources(self, host: str, blob: Layer, step: Step) -> list[Path | str]:
         """Where the blob can be had: a file of this machine first, which has one way to go and not two."""

@@ -110,6 +110,17 @@ def test_a_file_is_made_into_a_model_once_and_copied() -> None:
     assert plan.files == {digest(WEIGHTS): Path("/models/0.gguf")}
 
 
+def test_a_name_keeps_the_spelling_it_has_on_a_host() -> None:
+    """Whoever makes, copies or pulls it: another spelling beside it would be a second file for the same model."""
+    contents = {"gpu1": holding({"Support": OTHER}), "gpu2": holding({"SUPPORT": OTHER}, without=[WEIGHTS])}
+    inventory = fleet(2, declared("support"))
+
+    assert described(plan_sync(inventory, contents, sources(support=recipe("r", WEIGHTS)))) == [
+        "create Support:latest on gpu1 from support.gguf: its files are there",
+        "copy SUPPORT:latest to gpu2: 700 B from 0.gguf, then what gpu1 has made of it",
+    ]
+
+
 def test_what_a_recipe_became_is_known_from_any_host_that_remembers() -> None:
     """The second sync is empty; a new host gets the same bytes, the big one straight from the file."""
     made = recipe("r", WEIGHTS)

@@ -26,18 +26,34 @@ def relay(lab: Lab) -> Relay:
     return Relay(lab.runners, lab.places, lab.spool)
 
 
-async def fetch(relay: Relay, *, told: list[int] | None = None) -> Path:
-    return await relay.fetch("gpu1", BLOB, told.append if told is not None else lambda got: None)
+async def fetch(relay: Relay, *, told: list[int] | None = None) -> bytes:
+    async with relay.fetched("gpu1", BLOB, "gpu2", told.append if told is not None else lambda got: None) as path:
+        return path.read_bytes()
 
 
 async def test_a_blob_is_fetched_once_for_all_who_want_it(lab: Lab) -> None:
     """The second one waits and gets the same file; it goes away with the sync."""
     once, told = relay(lab), list[int]()
-    paths = await asyncio.gather(*(fetch(once, told=told) for _ in range(3)))
 
-    assert [path.read_bytes() for path in paths] == [CONTENT] * 3
+    assert await asyncio.gather(*(fetch(once, told=told) for _ in range(3))) == [CONTENT] * 3
     assert told.count(len(CONTENT)) == 1
     once.close()
+    assert list(lab.spool.iterdir()) == []
+
+
+async def test_a_blob_that_did_not_get_where_it_should_is_kept(lab: Lab) -> None:
+    """One of two hosts was lost: the next sync need not fetch the blob again."""
+    first, second = relay(lab), relay(lab)
+    await fetch(first)
+    with pytest.raises(ConnectionLost):
+        async with first.fetched("gpu1", BLOB, "gpu3", lambda got: None):
+            raise ConnectionLost("gpu3", "copying", "lost")
+    first.close()
+    told: list[int] = []
+
+    assert await fetch(second, told=told) == CONTENT
+    assert told == []
+    second.close()
     assert list(lab.spool.iterdir()) == []
 
 
@@ -47,7 +63,7 @@ async def test_an_interrupted_fetch_goes_on_where_it_was(lab: Lab) -> None:
     (lab.spool / BLOB.digest.replace(":", "-")).write_bytes(CONTENT[:60_000])
     told: list[int] = []
 
-    assert (await fetch(relay(lab), told=told)).read_bytes() == CONTENT
+    assert await fetch(relay(lab), told=told) == CONTENT
     assert min(told) > 60_000
 
 
@@ -57,7 +73,7 @@ async def test_what_was_left_damaged_is_fetched_again(left: bytes, lab: Lab) -> 
     lab.spool.mkdir()
     (lab.spool / BLOB.digest.replace(":", "-")).write_bytes(left)
 
-    assert (await fetch(relay(lab))).read_bytes() == CONTENT
+    assert await fetch(relay(lab)) == CONTENT
 
 
 async def test_a_blob_that_is_damaged_on_its_host_is_told_by_that_name(lab: Lab) -> None:
@@ -96,12 +112,12 @@ async def test_what_came_before_the_connection_broke_is_kept(lab: Lab) -> None:
     broken = Relay({"gpu1": Breaking("gpu1")}, lab.places, lab.spool)
     with pytest.raises(ConnectionLost):
         await fetch(broken)
-    broken.close(keep=True)
+    broken.close()
     [part] = lab.spool.iterdir()
     assert part.read_bytes() == CONTENT[:30_000]
 
     os.utime(part, (0, 0))
-    relay(lab).close(keep=True)
+    relay(lab).close()
     assert list(lab.spool.iterdir()) == []
 
 
@@ -121,4 +137,5 @@ async def test_a_blob_larger_than_this_machine_is_refused(lab: Lab) -> None:
     huge = Layer("", BLOB.digest, 10**18)
 
     with pytest.raises(StoreError, match=r"passes through this machine, where 1000000 TB are needed and .* free"):
-        await relay(lab).fetch("gpu1", huge, lambda got: None)
+        async with relay(lab).fetched("gpu1", huge, "gpu2", lambda got: None):
+            pass

@@ -49,7 +49,12 @@ async def synced(lab: Lab, planned: SyncPlan, **how: object) -> dict[str, HostEr
 
 
 def whole(store: Store) -> bool:
-    """Every manifest's blobs are there, and every blob is what its name says."""
+    """Every manifest's blobs are there, and every blob is what its name says; nothing is staged or locked."""
+    verify(store)
+    return store.staged() == []
+
+
+def verify(store: Store) -> None:
     for path, content in store.files().items():
         if path.startswith("blobs/"):
             assert path == "blobs/sha256-" + hashlib.sha256(content).hexdigest()
@@ -57,7 +62,6 @@ def whole(store: Store) -> bool:
             document = json.loads(content)
             for layer in (document["config"], *document["layers"]):
                 assert (store.root / blob_path(layer["digest"])).stat().st_size == layer["size"]
-    return store.staged() == []
 
 
 async def test_a_model_of_one_host_is_copied_to_the_others(lab: Lab) -> None:
@@ -337,7 +341,7 @@ async def test_whatever_was_there_syncs_to_what_is_declared(
     assert (await plan(lab, *models)).steps == ()
     declared_keys = {model.name.key for model in models}
     for host, store in lab.stores.items():
-        assert whole(store)
+        verify(store)
         after = store.files()
         seen: StoreContents = await scan(lab.runners[host], store.place)
         for key, there in seen.models.items():
