@@ -12,12 +12,18 @@ from typing import Any
 import httpx
 
 CLIENTS = 24
+
+# Long enough that at any moment some requests are being read and have not begun to stream.
+PROMPT = (
+    "Please explain, in one sentence and in plain words, to somebody who has never thought about it, "
+    "why the world around us looks the way it does on a clear day."
+)
 SECONDS = 6.0
 
 
 async def streamed_chat(url: str, model: str, show: Callable[[str], None]) -> tuple[str, str]:
     """(which client, the whole answer) of a chat through the `ollama` package where there is one, else plain NDJSON."""
-    messages = [{"role": "user", "content": "Why?"}]
+    messages = [{"role": "user", "content": PROMPT}]
     if importlib.util.find_spec("ollama"):
         name, parts = "the unmodified `ollama` Python client", _by_package(url, model, messages)
     else:
@@ -103,7 +109,7 @@ async def _ask(client: httpx.AsyncClient, model: str, sentence: str, tally: Tall
     begun = time.monotonic()
     text, last, node = "", dict[str, Any](), ""
     try:
-        body = {"model": model, "messages": [{"role": "user", "content": "Why?"}]}
+        body = {"model": model, "messages": [{"role": "user", "content": PROMPT}]}
         async with client.stream("POST", "/api/chat", json=body) as answer:
             if answer.status_code != 200:
                 tally.failed.append(f"{answer.status_code} {(await answer.aread()).decode(errors='replace')[:200]}")

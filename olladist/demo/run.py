@@ -130,9 +130,10 @@ class _Story:
         retried = _tried_again(self.stage.gateway)
         for problem in (tally.failed + tally.wrong)[:5]:
             _say(f"    failed: {problem}")
-        _say(f"    {_counts(tally)}, {retried} tried again on another host; by host: {_by_host(tally)}")
+        counts = f"{_counts(tally)}, {retried} tried again on another host"
+        _say(f"    {counts}; by host: {_by_host(tally)}")
         held = not tally.failed and not tally.wrong and tally.served_after > 0
-        self.check(f"{tally.victim} dies under load, no request fails that had not begun", held, _counts(tally))
+        self.check(f"{tally.victim} dies under load, no request fails that had not begun", held, counts)
         status = self.shell.olladist("status")
         self.check(
             "`status` says which host is gone, by its exit status too", _names(status, tally.victim), _took(status)
@@ -171,7 +172,7 @@ def _names(status: Ran, victim: str) -> bool:
 
 
 def _counts(tally: Tally) -> str:
-    return f"{tally.served} served, {len(tally.failed)} failed, {tally.cut} cut in the middle of streaming"
+    return f"{tally.served} served, {len(tally.failed)} failed, {tally.cut} cut while streaming"
 
 
 def _by_host(tally: Tally) -> str:

@@ -68,7 +68,8 @@ class Shell:
             process = self._start(words, new_session=True, output=file.fileno())
         try:
             wait_until(lambda: "listening on" in log.read_text(errors="replace"), process, log)
-            self.say("    " + self.stage.shortened(log.read_text(errors="replace").strip()))
+            said = [line for line in log.read_text(errors="replace").splitlines() if not line.startswith("{")]
+            self.say("\n".join(f"    {self.stage.shortened(line)}" for line in said))  # without its log
             yield
         finally:
             end(process)
