@@ -67,7 +67,7 @@ def place(
     for model in counted:
         key = model.name.key
         source = sources.of.get(key) if sources else None
-        wanted = _wanted(key, source, contents, matching[key])
+        wanted = wanted_version(key, source, contents, matching[key])
         blobs = _blobs(wanted, source)
         size = sum(blobs.values()) or ASSUMED_SIZE
         present = {host: _present(blobs, contents[host]) for host in matching[key] if host in contents}
@@ -95,8 +95,13 @@ def _free(seen: StoreContents) -> int:
     return seen.free_bytes - RESERVE + seen.partial_bytes + sum(seen.parts.values())
 
 
-def _wanted(key: str, source: Source, contents: Mapping[str, StoreContents], hosts: Collection[str]) -> Manifest | None:
-    """The version that a sync will most likely make all hosts agree on, as far as it exists."""
+def wanted_version(
+    key: str, source: Source, contents: Mapping[str, StoreContents], hosts: Collection[str]
+) -> Manifest | None:
+    """The version of a model that a sync will make `hosts` agree on, as far as it exists somewhere.
+
+    Its source decides; for one from the registry the version that most of `hosts` hold whole.
+    """
     if isinstance(source, FromHost):
         there = contents.get(source.host, StoreContents()).models.get(key)
         return there.manifest if there else None
