@@ -16,7 +16,7 @@ if command -v timeout >/dev/null 2>&1; then within='timeout 15'; else within=; f
 fact() { # NAME COMMAND...
   echo "@$1"
   shift
-  "$@" </dev/null 2>/dev/null | head -c 65536 | awk '{ print "|" $0 }'
+  "$@" </dev/null 2>/dev/null | awk '{ n += length($0) + 1; if (n > 65536) exit; print "|" $0 }'
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }

@@ -11,6 +11,10 @@ _KNOWN = (
         "the binary is for another processor: take the release for this host's architecture (`uname -m`)",
     ),
     (
+        r"bin/ollama.*no such file or directory",
+        "its loader is missing: releases are made for glibc and do not run on musl (Alpine) without `apk add gcompat`",
+    ),
+    (
         r"error while loading shared libraries|no such file or directory.*\.so|glibc_\d",
         "a system library is missing or too old for this release: install it, or take a release made for this system",
     ),

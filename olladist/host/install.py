@@ -8,7 +8,7 @@ from olladist.host.found import Facts, PathFact
 from olladist.host.steps import Run, Step
 from olladist.host.tarball import Form, Tarball
 from olladist.inventory.model import Service
-from olladist.ollama.release import GZIP, ZSTD
+from olladist.ollama.release import ARCHIVE_ENDINGS, GZIP, ZSTD
 from olladist.ssh.words import words
 from olladist.units import size
 
@@ -24,11 +24,7 @@ def install_steps(facts: Facts, desired: Desired) -> Iterator[Step]:
     if release is None:
         return
     if release.tarballs:
-        staged = [f"{desired.prefix}/stage/{release.name}-{tarball.name}" for tarball in release.tarballs]
-        copies = [
-            Copy(tarball, form_for(tarball, facts), target, desired.root)
-            for tarball, target in zip(release.tarballs, staged, strict=True)
-        ]
+        copies = [_copy(tarball, form_for(tarball, facts), desired, release.name) for tarball in release.tarballs]
         yield from copies
         yield _unpack(desired, copies)
     elif ours is not None and ours.stage:
@@ -36,6 +32,13 @@ def install_steps(facts: Facts, desired: Desired) -> Iterator[Step]:
     if ours is None or ours.current != release.name:
         yield _switch(desired, release.name, ours.current if ours else "")
     yield from _link(facts, desired)
+
+
+def _copy(tarball: Tarball, form: Form, desired: Desired, release: str) -> Copy:
+    stem = tarball.name
+    for ending in (*ARCHIVE_ENDINGS, ".tar"):
+        stem = stem.removesuffix(ending)
+    return Copy(tarball, form, f"{desired.prefix}/stage/{release}-{stem}{_ENDINGS[form]}", desired.root)
 
 
 def form_for(tarball: Tarball, facts: Facts) -> Form:
@@ -49,6 +52,7 @@ def form_for(tarball: Tarball, facts: Facts) -> Form:
     return Form.PLAIN if form is Form.GZIP and "gzip" not in facts.tools else form
 
 
+_ENDINGS = {Form.ZSTD: ".tar.zst", Form.GZIP: ".tar.gz", Form.PLAIN: ".tar"}
 _READ = {Form.ZSTD: "zstd -dcq", Form.GZIP: "gzip -dc", Form.PLAIN: "cat"}
 
 

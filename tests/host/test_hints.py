@@ -12,6 +12,7 @@ from olladist.host.hints import hint_for
         ("Error: listen tcp 127.0.0.1:11434: bind: address already in use", "ss -ltnp"),
         ("/opt/x/bin/ollama: cannot execute binary file: Exec format error", "uname -m"),
         ("sh: 1: /opt/x/bin/ollama: Exec format error", "uname -m"),
+        ("env: '/home/x/bin/ollama': No such file or directory", "glibc"),
         ("ollama: error while loading shared libraries: libstdc++.so.6: cannot open shared object file", "library"),
         ("Error: mkdir /data/models: permission denied: ensure path elements are traversable", "own the model store"),
         ("mv: cannot move: Read-only file system", "read-only"),

@@ -9,7 +9,7 @@
 # process with the same id is not taken for it), `restarts`, `log` and `log.1`.
 what=$1
 dir=$2
-grace=10 # seconds between TERM and KILL: Ollama ends its runners first
+grace=${OLLADIST_GRACE:-10} # seconds between TERM and KILL: Ollama ends its runners first
 
 start_of() { # PID: when it began, in clock ticks after boot (field 22 of proc_pid_stat(5)); nothing for a zombie
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
@@ -30,6 +30,7 @@ record() { # NAME PID
 }
 
 group_lives() { # PGID: a process of this group runs; zombies do not count, for where nobody reaps them they stay for ever
+  kill -0 "-$1" 2>/dev/null || return 1
   for stat in /proc/[0-9]*/stat; do
     { read -r line <"$stat"; } 2>/dev/null || continue
     # shellcheck disable=SC2086
@@ -68,11 +69,11 @@ run() {
   trap '' HUP
   trap 'stopping=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT
   record pid $$
-  (trap - TERM INT; while sleep "${OLLADIST_LOG_EVERY:-30}"; do rotate; done) &
-  ticker=$!
+  (trap - TERM INT; while sleep "${OLLADIST_LOG_EVERY:-30}" && ours; do rotate; done) &
   restarts=0 pause=1
   echo 0 >"$dir/restarts"
   while [ -z "$stopping" ]; do
+    ours || end_ourselves
     born=$(date +%s)
     # In a group of its own: a server that is aborted leaves its runners behind, with the GPU's memory in their hands.
     $apart "$OLLADIST_BINARY" serve </dev/null >>"$dir/log" 2>&1 &
@@ -85,6 +86,7 @@ run() {
     lived=$(($(date +%s) - born))
     [ $lived -lt 60 ] || pause=1
     restarts=$((restarts + 1))
+    [ -d "$dir" ] || continue
     echo $restarts >"$dir/restarts"
     say "the server ended with status $status after $lived s; it is started again in $pause s"
     sleep $pause &
@@ -94,21 +96,28 @@ run() {
     pause=$((pause * 2))
     [ $pause -le 30 ] || pause=30
   done
-  kill $ticker 2>/dev/null
   rm -f "$dir/pid" "$dir/child"
-  # What is left of our own group: the ticker's sleep.
+  end_ourselves
+}
+
+ours() { # false once somebody removed or replaced our files: then the directory is another supervisor's, or nobody's
+  recorded pid && [ "$pid" = $$ ]
+}
+
+end_ourselves() { # with what is left of our own group: the ticker
   trap '' TERM
   kill -TERM 0
+  exit 0
 }
 
 end_group() { # PGID: TERM to all of it, KILL to what is there after the grace
   group_lives "$1" || return 0
   kill -TERM "-$1" 2>/dev/null
-  waited=0
+  until=$(($(date +%s) + grace))
   while group_lives "$1"; do
-    if [ $waited -ge $((grace * 10)) ]; then kill -KILL "-$1" 2>/dev/null; fi
-    [ $waited -lt $((grace * 10 + 20)) ] || { echo "process group $1 does not end" >&2; return 1; }
-    waited=$((waited + 1))
+    now=$(date +%s)
+    if [ "$now" -ge $until ]; then kill -KILL "-$1" 2>/dev/null; fi
+    [ "$now" -lt $((until + 5)) ] || { echo "process group $1 does not end" >&2; return 1; }
     sleep 0.1
   done
 }
