@@ -158,7 +158,7 @@ def _model_drift(
             if key not in held[host]:
                 lacks[host].append(f"{model.name} is missing")
     elif len(having) < model.replicas:
-        yield f"{model.name}: {model.replicas} replicas are declared, {len(having)} are there"
+        yield f"{model.name}: {model.replicas} replicas are declared, {len(having)} {'is' if len(having) == 1 else 'are'} there"
     digests = Counter(held[host][key] for host in having)
     if len(digests) > 1:
         common = digests.most_common(1)[0][0]

@@ -1,6 +1,7 @@
 """The first metres of the way to a host: its name, and whether anybody answers on its port."""
 
 import asyncio
+import os
 import socket
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ async def look(address: str, port: int, *, timeout: float) -> Way:
     except TimeoutError:
         return Way(address, port, addresses, tcp_problem=f"no answer within {timeout:g} s")
     except OSError as error:
-        return Way(address, port, addresses, tcp_problem=error.strerror or str(error))
+        # asyncio puts words of its own into strerror.
+        return Way(address, port, addresses, tcp_problem=os.strerror(error.errno) if error.errno else str(error))
     writer.close()
     return Way(address, port, addresses)
