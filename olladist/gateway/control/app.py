@@ -1,5 +1,6 @@
 """Everything that is not inference, as an ordinary web application: to a worker one more upstream, on api.sock."""
 
+import html
 from collections.abc import Awaitable, Callable, Mapping
 from typing import cast
 
@@ -90,7 +91,9 @@ class Answers:
         # As it was sent: find() decodes it once, as gin does.
         path = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
         route = find(request.method, path)
-        if route is None:
+        if route is None and path.endswith("/") and find(request.method, path[:-1]):
+            response = _moved(request, path[:-1])
+        elif route is None:
             response = _no_route(", ".join(allowed_methods(path)))
         elif answer := self._routes.get(route.name):
             response = await answer(request, route)
@@ -153,6 +156,15 @@ def _no_route(allowed: str) -> Response:
     if not allowed:
         return _response(framing.NOT_FOUND, framing.PLAIN, 404)
     return _response(framing.METHOD_NOT_ALLOWED, framing.PLAIN, 405, {"Allow": allowed})
+
+
+def _moved(request: Request, path: str) -> Response:
+    """As gin redirects a trailing slash: its body is that of http.Redirect, which has one for GET only."""
+    location = path + (f"?{request.url.query}" if request.url.query else "")
+    if request.method != "GET":
+        return Response(status_code=307, headers={"Location": location})
+    body = f'<a href="{html.escape(location)}">Moved Permanently</a>.\n\n'.encode()
+    return _response(body, "text/html; charset=utf-8", 301, {"Location": location})
 
 
 async def _as_gin(_request: Request, error: Exception) -> Response:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.dispatcher import Dispatcher
-from olladist.gateway.control.lease_server import LeaseServer
+from olladist.gateway.control.lease_server import LeaseServer, Worker
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import Ask, Done, Grant, Hello, Refuse, Table, ToControl, ToWorker, Unpacker, pack
 from olladist.inventory.model import Host, Strategy
@@ -291,6 +293,24 @@ async def test_garbage_is_cut_off(gateway: Fixture, data: bytes) -> None:
     assert await bad.closed()
     good.send(Ask(1, "tiny", "chat"))
     assert await good.next() == Grant(1, 0)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([pack(Hello(0, 1)), pack(Ask(1, "tiny", "chat"))]))))
+def test_any_bytes_are_messages_or_the_end(pieces: list[bytes]) -> None:
+    """Whatever comes over the socket, in whatever pieces, nothing is raised and nothing stays counted."""
+
+    async def feed() -> int:
+        server = LeaseServer(Dispatcher(Roster(lambda: 0.0), Strategy.ROUND_ROBIN, lambda: 0.0), nothing)
+        worker = Worker(server, 1)
+        for piece in pieces:
+            worker.data_received(piece)
+        worker.connection_lost(None)
+        return server.dispatcher.ledger.total
+
+    async def nothing() -> None:
+        pass
+
+    assert asyncio.run(feed()) == 0
 
 
 async def test_the_socket_is_private_and_replaces_an_old_one(tmp_path: Path) -> None:
