@@ -93,6 +93,13 @@ class Operator:
             stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
 
+    def start(self, *words: str, log: Path) -> subprocess.Popen[bytes]:
+        """A program that goes on; what it says goes to `log`."""
+        with log.open("wb") as out:
+            return subprocess.Popen(
+                words, cwd=self.home, env=self.environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+
     def olladist(self, *words: str, timeout: float = 120, status: int = 0) -> str:
         """stdout of an `olladist` command that must end with `status`."""
         done = self.run("olladist", *words, timeout=timeout)

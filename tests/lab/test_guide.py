@@ -45,17 +45,7 @@ def test_a_newcomer_gets_from_two_machines_to_a_streamed_chat(
     try:
         for kind, commands in blocks(GUIDE.read_text()):
             if kind == "sh background":
-                log = (operator.home / "proxy.log").open("wb")
-                background.append(
-                    subprocess.Popen(
-                        ["sh", "-ec", f"exec {commands}"],
-                        cwd=operator.home,
-                        env=operator.environ,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                    )
-                )
+                background.append(operator.start("sh", "-ec", f"exec {commands}", log=operator.home / "proxy.log"))
                 wait_until(gateway_knows_the_model, "the gateway lists the model", seconds=30)
                 continue
             done = operator.run("sh", "-ec", commands, timeout=200)

@@ -5,7 +5,6 @@ gpu11 logs in as root, gpu12 as ops (sudo), gpu13 as plain (no sudo: systemd --u
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,11 +54,7 @@ class Fleet:
     def gateway(self, *options: str) -> Iterator[str]:
         """A running `olladist proxy`; its address."""
         log = self.operator.home / "proxy.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                ["olladist", "proxy", *options], cwd=self.operator.home, env=self.operator.environ,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            )  # fmt: skip
+        process = self.operator.start("olladist", "proxy", *options, log=log)
         try:
             wait_until(
                 lambda: b"listening on http://" in log.read_bytes() or process.poll() is not None, "the gateway listens"
