@@ -143,8 +143,7 @@ class Downstream(asyncio.Protocol):
             self._since = self.worker.loop.time()
             if self._rest and not self._advancing:
                 self._advance()
-            if len(self._rest) <= PIPELINED_BYTES_MAX:
-                self.resume_reading()
+            self.resume_reading()
 
     def cut(self) -> None:
         """The answer cannot be ended properly: the client must see that it is not whole."""
@@ -160,7 +159,8 @@ class Downstream(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._read_paused and self.state is not State.CLOSED:
+        """Reads on, unless more lies here already than may be sent ahead."""
+        if self._read_paused and self.state is not State.CLOSED and len(self._rest) <= PIPELINED_BYTES_MAX:
             self._read_paused = False
             self._since = self.worker.loop.time()
             self.transport.resume_reading()
@@ -234,8 +234,7 @@ class Downstream(asyncio.Protocol):
             self._body(data)
         elif state is State.BUSY:
             self._rest += data
-            if len(self._rest) > PIPELINED_BYTES_MAX:
-                self.pause_reading()
+            self._hold_back()
 
     def eof_received(self) -> None:
         """A client that ends its side has left, as Go's server sees it, which is Ollama's.
@@ -265,6 +264,10 @@ class Downstream(asyncio.Protocol):
             self.exchange.client_drained()
         elif self._rest and not self._advancing:
             self._advance()
+
+    def _hold_back(self) -> None:
+        if len(self._rest) > PIPELINED_BYTES_MAX:
+            self.pause_reading()
 
     # Requests out of bytes.
 
@@ -305,7 +308,6 @@ class Downstream(asyncio.Protocol):
         data, self._rest = self._rest, b""
         self._looked_at = 0
         if head.length == 0:
-            self.state = State.BUSY
             self._rest = data
             self.exchange = self._begin(self, head)
             self._end_body()
@@ -333,7 +335,6 @@ class Downstream(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.body(piece)
         if not self._left and self.state is State.BODY:
-            self.state = State.BUSY
             self._end_body()
 
     def _body_in_chunks(self, chunked: Chunked, data: bytes) -> None:
@@ -354,7 +355,6 @@ class Downstream(asyncio.Protocol):
         if chunked.done and self.state is State.BODY:
             self._chunked = None
             self._rest = chunked.rest
-            self.state = State.BUSY
             self._end_body()
 
     def _too_large(self) -> None:
@@ -362,5 +362,8 @@ class Downstream(asyncio.Protocol):
         self.refuse(413, f"the request body is too large, at most {size(limit)} are taken")
 
     def _end_body(self) -> None:
+        """The request is whole, and what lies here besides belongs to the next ones."""
+        self.state = State.BUSY
+        self._hold_back()
         if self.exchange is not None:
             self.exchange.body_ended()

@@ -215,7 +215,7 @@ class Inference:
         self._reused = reused
         self._sent_at = self._client.worker.loop.time()
         upstream.send(self, for_backend(self._head, len(self._body)), self._body)
-        if self._client.write_paused:
+        if self._client.write_paused:  # by what an earlier answer has left behind
             upstream.pause()
 
     def head_arrived(self, upstream: Upstream, rest: bytes) -> None:
@@ -251,7 +251,7 @@ class Inference:
         stale = upstream.silent and retry.was_stale(
             reused=self._reused, seconds=self._client.worker.loop.time() - self._sent_at
         )
-        if stale and not self._again and self._backend is not None:
+        if stale and self._backend is not None:
             self._again = True
             self._connect(self._backend)
         else:

@@ -318,6 +318,14 @@ class Gateway:
 
         self.api.server = await asyncio.start_unix_server(serve, self.settings.api_socket, limit=2**22)
 
+    async def control_turns(self) -> None:
+        """Returns when the control process has heard something that was said after this was called: a round trip for everybody."""
+        known = len(self.control.dones)
+        client = await self.client()
+        client.send(post())
+        assert (await client.answer())[0] == 200
+        await until(lambda: len(self.control.dones) > known, "a Done")
+
     async def stop(self) -> None:
         for client in self._clients:
             client.leave()

@@ -55,6 +55,11 @@ async def endless_head(connection: Connection, head: bytes, body: bytes) -> None
     await connection.send(b"HTTP/1.1 200 OK\r\n", *[b"X-Filler: " + b"x" * 1000 + b"\r\n" for _ in range(80)])
 
 
+async def half_an_error(connection: Connection, head: bytes, body: bytes) -> None:
+    await connection.send(b"HTTP/1.1 503 X\r\nContent-Length: 100\r\n\r\nser")
+    connection.reset()
+
+
 async def contradicts(connection: Connection, head: bytes, body: bytes) -> None:
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}")
 
@@ -84,7 +89,9 @@ async def refusing(gate: Gateway, name: str) -> Node:
 
 
 @pytest.mark.parametrize(
-    "script", [dies, closes, half_a_head, garbage, switches, endless_head, contradicts, gzips], ids=lambda f: f.__name__
+    "script",
+    [dies, closes, half_a_head, half_an_error, garbage, switches, endless_head, contradicts, gzips],
+    ids=lambda f: f.__name__,
 )
 async def test_what_fails_before_an_answer_is_tried_elsewhere(gate: Gateway, script: Script) -> None:
     """The client sees one good answer, from the second host, and the first is reported as having died."""
