@@ -99,9 +99,12 @@ class Watch:
 
     async def _probe_for_ever(self) -> None:
         number = self._backend.id
-        while number in self._roster.seen:
+        while True:
             problem, version = await self._probe()
-            if not problem and self._roster.seen[number].state is State.DOWN:
+            before = self._roster.seen.get(number)
+            if before is None:
+                return  # it left the roster meanwhile
+            if not problem and before.state is State.DOWN:
                 # What it holds may have changed while it was away, and it gets work as soon as it counts as up.
                 await asyncio.wait([self.tags.start(), self.loaded.start()], timeout=self._pace.probe_timeout)
             self._roster.probed(number, problem, version)

@@ -287,3 +287,19 @@ async def test_backends_come_and_go_with_the_roster() -> None:
         await wait_until(lambda: probed.seen(2).state is State.UP, "the third is up")
 
         assert two.asked.total() - asked <= 3  # at most what was under way
+
+
+async def test_backends_may_leave_at_any_moment() -> None:
+    """A backend that is removed while its answer is on the way is forgotten, whichever comes first."""
+    node = Node()
+    node.holds(tag("tiny"))
+    async with running(node), probing(pace=FAST) as probed:
+        for generation in range(30):
+            asked = node.asked.total()
+            probed.roster.swap([node.backend(generation * 20 + n, f"g{generation}-{n}") for n in range(20)])
+            await wait_until(
+                lambda asked=asked, more=generation % 7: node.asked.total() > asked + more, "some are asked"
+            )
+        probed.roster.swap([])
+
+        assert probed.roster.seen == {}
