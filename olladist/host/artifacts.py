@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -139,7 +139,9 @@ class Artifacts:
 
     async def _checksum(self, tarball: Tarball, found: Artifact | None) -> str | None:
         """What stands beside the file: NAME.sha256, or the list of the whole release."""
-        for url in (f"{tarball.url}.sha256", *([found.checksums_url] if found else [])):
+        parts = urlsplit(tarball.url or "")
+        beside = urlunsplit(parts._replace(path=f"{parts.path}.sha256"))
+        for url in (beside, *([found.checksums_url] if found else [])):
             try:
                 text, _ = await fetch_text(url)
             except Missing:

@@ -116,7 +116,7 @@ async def _receive_once(url: str, part: Path, progress: Callable[[int, int], Non
         total = have + int(length) if length.isascii() and length.isdigit() else 0
         with part.open("ab" if have else "wb") as file:
             try:
-                async for chunk in response.aiter_raw(1 << 18):
+                async for chunk in response.aiter_raw():  # as it comes: what was buffered when it breaks off is lost
                     file.write(chunk)
                     have += len(chunk)
                     progress(have, total)

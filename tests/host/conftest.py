@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.local import end_all
+from tests.host.web import Web, serving
 
 
 @pytest.fixture
@@ -27,3 +28,9 @@ def port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         free: int = server.getsockname()[1]
         return free
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serving() as found:
+        yield found
