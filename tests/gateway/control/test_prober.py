@@ -3,6 +3,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -295,10 +296,9 @@ async def test_backends_may_leave_at_any_moment() -> None:
     node.holds(tag("tiny"))
     async with running(node), probing(pace=FAST) as probed:
         for generation in range(30):
-            enough = node.asked.total() + generation % 7
+            enough = node.asked.total() + generation % 7 + 1
             probed.roster.swap([node.backend(generation * 20 + n, f"g{generation}-{n}") for n in range(20)])
-            while node.asked.total() <= enough:
-                await asyncio.sleep(0)
+            await wait_until(partial(lambda enough: node.asked.total() >= enough, enough), "some are asked")
         probed.roster.swap([])
 
         assert probed.roster.seen == {}
