@@ -215,7 +215,8 @@ class _Planning:
         need = sum(transfer.left for transfer in needed)
         if need > max(self.free[host], 0):
             hint = "remove models there, declare fewer, or set models_dir to a larger disk"
-            cause = f"not enough space: {size(need)} needed, {size(max(self.free[host], 0))} free"
+            there = max(self.free[host] + RESERVE, 0)
+            cause = f"not enough space: {size(need)} needed and {size(RESERVE)} to spare, {size(there)} free"
             self.problems.append(StoreError(host, f"planning {model}", cause, hint=hint))
             return False
         self.free[host] -= need

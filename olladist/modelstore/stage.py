@@ -43,7 +43,7 @@ fi
 cd @store@
 if [ -L @stage@ ]; then echo "@stage@ is a link" >&2; exit 1; fi
 for d in blobs manifests; do
-  if [ ! -d "$d" ]; then mkdir "$d"; mine "$(stat -c %u:%g .)" "$d"; fi
+  if mkdir "$d" 2>/dev/null; then mine "$(stat -c %u:%g .)" "$d"; fi
 done
 mkdir -p @stage@/recipes
 take() {
@@ -98,7 +98,7 @@ sum=$(sha256sum <"$part"); sum=${sum%% *}
 if [ "$sum" != @hex@ ]; then rm -f "$part"; echo "WRONG $sum"; exit; fi
 chmod 644 "$part"; mine "$part"; touch "$part"
 sync "$part" 2>/dev/null || sync
-[ -d blobs ] || { mkdir blobs; mine blobs; }
+if mkdir blobs 2>/dev/null; then mine blobs; fi
 mv -f "$part" @blob@
 echo WHOLE
 """
@@ -112,7 +112,7 @@ sum=$(sha256sum <"$new"); sum=${sum%% *}
 if [ "$sum" != @hex@ ]; then rm -f "$new"; echo "WRONG $sum"; exit; fi
 chmod 644 "$new"; mine "$new"
 sync "$new" 2>/dev/null || sync
-folder() { [ -d "$1" ] || { mkdir "$1" && mine "$1"; }; }
+folder() { if mkdir "$1" 2>/dev/null; then mine "$1"; fi; }
 publish() { folder manifests && folder @dir1@ && folder @dir2@ && folder @dir3@ && mv -f "$new" @path@; }
 publish 2>/dev/null || publish 2>/dev/null || publish
 echo PUBLISHED
@@ -139,6 +139,10 @@ _HELD_HERE: set[str] = set()
 
 def _ignore(present: int) -> None:
     """Nobody looks."""
+
+
+class WrongContent(StoreError):
+    """What came is not the blob; another source may have it."""
 
 
 class Stage:
@@ -196,9 +200,9 @@ class Stage:
                 return
             if verdict == "SHORT":
                 cause = f"{source} gave {detail} of {blob.size} bytes: it changed meanwhile"
-                raise StoreError(self.host, _copying(blob), cause, hint="run this again")
+                raise WrongContent(self.host, _copying(blob), cause, hint="run this again")
         cause = f"wrong digest: what arrived from {source} has sha256:{detail[:12]}…; it was removed"
-        raise StoreError(self.host, _copying(blob), cause, hint="the source is damaged, or changed while it was read")
+        raise WrongContent(self.host, _copying(blob), cause, hint="the source is damaged, or changed while it was read")
 
     async def publish(self, name: ModelName, manifest: Manifest) -> None:
         """Puts the manifest in its place in one step: from now on Ollama has the model."""

@@ -14,7 +14,7 @@ from olladist.modelstore.plan import SyncPlan
 from olladist.modelstore.progress import Meter, OnProgress, unwatched
 from olladist.modelstore.relay import Relay
 from olladist.modelstore.scan import scan
-from olladist.modelstore.stage import Stage
+from olladist.modelstore.stage import Stage, WrongContent
 from olladist.modelstore.steps import Copy, Create, Follow, Pull, Step
 from olladist.ollama.manifest import Layer, Manifest
 from olladist.ollama.names import ModelName
@@ -215,9 +215,9 @@ class _Sync:
                 async with self._moving, self._here(source, blob, stage.host, staged, meter) as path:
                     await stage.receive(blob, path, staged, lambda here: meter.arrived(blob, here))
             except HostError as error:
-                if error.host == stage.host and isinstance(error, _GONE):
+                if error.host == stage.host and not isinstance(error, WrongContent):
                     raise
-                problem = error
+                problem = problem or error
             else:
                 return
             if source != sources[-1]:

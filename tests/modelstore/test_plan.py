@@ -225,7 +225,7 @@ def test_a_host_without_room_is_left_out_before_a_byte_moves() -> None:
 
     [problem] = plan.problems
     assert isinstance(problem, HostError)
-    assert (problem.host, problem.cause) == ("gpu1", "not enough space: 700 B needed, 699 B free")
+    assert (problem.host, problem.cause) == ("gpu1", "not enough space: 700 B needed and 34 MB to spare, 34 MB free")
     assert [(type(step), step.host) for step in plan.steps] == [(Create, "gpu2"), (Follow, "gpu3")]
 
 
@@ -238,7 +238,7 @@ def test_space_is_counted_over_all_steps_of_a_host() -> None:
     plan = plan_sync(fleet(2, declared("a"), declared("b")), contents, sources(a=None, b=None))
 
     assert described(plan) == ["copy a:latest to gpu2: 2 of 2 blobs, 601 B from gpu1"]
-    assert "601 B needed, 399 B free" in plan.problems[0].message
+    assert "601 B needed and 34 MB to spare, 34 MB free" in plan.problems[0].message
 
 
 def test_a_store_that_cannot_be_moved_into_is_left_out() -> None:

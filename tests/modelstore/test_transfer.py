@@ -213,7 +213,7 @@ async def test_a_damaged_source_is_named_and_another_holder_takes_over(lab: Lab)
     lab.stores["gpu3"].root.rename(lab.folder / "away")
     lab.stores["gpu2"].write(blob_path(digest(WEIGHTS)), WEIGHTS[::-1])
     outcome = await synced(lab, planned)
-    assert "gpu3: gpu2, where its blob comes from: wrong digest: the blob is damaged on this host" in str(
+    assert "gpu3: gpu1, where its blob comes from: wrong digest: the blob is damaged on this host" in str(
         outcome["gpu3"]
     )
     assert not list(lab.stores["gpu3"].root.glob("manifests/*"))
