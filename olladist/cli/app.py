@@ -71,7 +71,9 @@ def _usage(error: typer.TyperException, *, json: bool) -> int:
     """A command line that cannot be read: the message and where to read on."""
     context = getattr(error, "ctx", None)
     where = context.command_path if context is not None else "olladist"
-    return _failed(OlladistError(error.format_message(), hint=f"{where} --help"), json=json, status=2)
+    text, _, meant = error.format_message().rstrip(".").partition(". Did you mean ")
+    hint = f"did you mean {meant}\n{where} --help" if meant else f"{where} --help"
+    return _failed(OlladistError(text[:1].lower() + text[1:], hint=hint), json=json, status=2)
 
 
 def _failed(error: OlladistError, *, json: bool, status: int = 0) -> int:
@@ -148,7 +150,7 @@ app.command(context_settings=FOREIGN_WORDS)(ssh)
 app.command()(demo)
 
 
-def _defect(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+def report_defect(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
     """An exception nobody expected: one line for the person, the traceback for whoever mends it."""
     from olladist.places import state_dir
 
@@ -157,12 +159,17 @@ def _defect(kind: type[BaseException], error: BaseException, where: TracebackTyp
     with log.open("a", encoding="utf-8") as file:
         log.chmod(0o600)
         file.write(f"=== {datetime.now(UTC).isoformat(timespec='seconds')} olladist {__version__}\n{text}\n")
+    if isinstance(error, OSError) and error.strerror:
+        # This machine's disk, permissions or limits: more often its fault than ours.
+        sys.stderr.write(f"error: {error.filename or 'this machine'}: {error.strerror}\n\n")
+        sys.stderr.write(f"hint: the traceback is at the end of {log}\n")
+        return
     first = str(error).splitlines()[0] if str(error) else "no message"
     sys.stderr.write(f"error: olladist has a defect: {kind.__name__}: {first}\n\n")
     sys.stderr.write(f"hint: the traceback is at the end of {log}; please report it\n")
 
 
 def main() -> None:
-    sys.excepthook = _defect
+    sys.excepthook = report_defect
     # Not app(): that puts typer's own excepthook in the place of ours.
     typer.main.get_command(app)()

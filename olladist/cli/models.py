@@ -18,6 +18,22 @@ def overview(context: typer.Context) -> None:
 @models.command("ls")
 def models_ls(context: typer.Context, accept_new: AcceptNew = False) -> int:
     """Show which models are where, and where that differs from the inventory."""
+    from olladist.cli.session import begin
+    from olladist.fleet.models import list_models
+    from olladist.fleet.results import exit_status, values
+    from olladist.output.describe import describe_listing
+    from olladist.output.failures import note, show_failures
+    from olladist.output.models import models_block
+
+    session = begin(context)
+    listing = session.run(list_models, accept_new=accept_new)
+    session.screen.show(models_block(listing.rows))
+    session.screen.document(describe_listing(listing))
+    for host, seen in values(listing.stores).items():
+        for problem in seen.contents.problems:
+            session.screen.talk(note(f"{host}: {problem}"))
+    show_failures(session.screen, listing.stores)
+    return exit_status(listing.stores)
 
 
 @models.command("plan")

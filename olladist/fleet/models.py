@@ -16,6 +16,7 @@ from olladist.host.api import OllamaAPI
 from olladist.host.artifacts import Artifacts
 from olladist.inventory.model import Host
 from olladist.modelstore.contents import StoreContents
+from olladist.modelstore.list import ModelRow, rows
 from olladist.modelstore.plan import SyncPlan, plan_sync
 from olladist.modelstore.scan import scan
 from olladist.modelstore.source import Sources, read_sources
@@ -70,6 +71,27 @@ async def read_models(fleet: Fleet) -> Sources:
         return await read_sources(fleet.inventory, on_hash=on_hash)
     finally:
         fleet.tell(Finished(HERE, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The models of the chosen hosts. `stores` has an error for a chosen host that could not be read."""
+
+    rows: tuple[ModelRow, ...]
+    stores: Stores
+
+
+async def list_models(fleet: Fleet) -> Listing:
+    """Every model on every chosen host; the others are asked too, as which version is right is decided by all."""
+    sources = await read_models(fleet)
+    stores = await read_stores(fleet, fleet.inventory.hosts.values())
+    contents = {host: seen.contents for host, seen in values(stores).items()}
+    chosen = {host.name for host in fleet.hosts}
+    found = rows(fleet.inventory, contents, sources)
+    return Listing(
+        tuple(row for row in found if row.host in chosen),
+        {host: seen for host, seen in stores.items() if host in chosen},
+    )
 
 
 async def plan_models(fleet: Fleet, known: Mapping[str, Survey] = MappingProxyType({})) -> ModelPlan:

@@ -6,6 +6,7 @@ from typing import Any
 from olladist.errors import CommandFailed, HostError, OlladistError
 from olladist.fleet.change import Planned
 from olladist.fleet.findings import Finding, summary
+from olladist.fleet.models import Listing
 from olladist.fleet.outcome import Outcome, Synced
 from olladist.fleet.results import values
 from olladist.fleet.status import FleetStatus, HostStatus, ServerStatus
@@ -19,7 +20,9 @@ from olladist.output.documents import (
     ExecHost,
     Failure,
     HeldModel,
+    ListedModel,
     LoadedModel,
+    ModelsDocument,
     ModelStep,
     PlannedHost,
     PlannedStep,
@@ -157,4 +160,23 @@ def describe_findings(findings: Sequence[Finding]) -> DoctorDocument:
             for finding in findings
         ),
         summary={area.value: passed for area, passed in summary(findings).items()},
+    )
+
+
+def describe_listing(listing: Listing) -> ModelsDocument:
+    return ModelsDocument(
+        models=tuple(
+            ListedModel(
+                model=str(row.model),
+                host=row.host,
+                digest=row.digest,
+                size=row.size,
+                drift=tuple(kind.value for kind in row.drift),
+            )
+            for row in listing.rows
+        ),
+        problems={
+            host: seen.contents.problems for host, seen in values(listing.stores).items() if seen.contents.problems
+        },
+        failed=failed_hosts(listing.stores),
     )

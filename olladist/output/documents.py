@@ -128,6 +128,29 @@ class SyncDocument(msgspec.Struct, frozen=True, kw_only=True):
     failed: tuple[Failure, ...]
 
 
+class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model on a host. `digest` is that of its manifest, null where it is missing.
+
+    `drift` is empty where all is as declared, else of: missing, undeclared, differs, incomplete.
+    """
+
+    model: str
+    host: str
+    digest: str | None
+    size: int
+    drift: tuple[str, ...]
+
+
+class ModelsDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist models ls`. `problems` are findings about the stores, by host."""
+
+    schema: Literal["olladist.models"] = "olladist.models"
+    version: Literal[1] = 1
+    models: tuple[ListedModel, ...]
+    problems: dict[str, tuple[str, ...]]
+    failed: tuple[Failure, ...]
+
+
 class LogDocument(msgspec.Struct, frozen=True, kw_only=True):
     """`olladist logs`: one document a line, as lines come."""
 

@@ -3,21 +3,16 @@
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from olladist.errors import HostError
 from olladist.fleet.status import FleetStatus, HostStatus
+from olladist.output.table import NONE, plain_table
 from olladist.units import size
-
-NONE = "-"
 
 
 def status_block(status: FleetStatus) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("HOST", "STATE", "SERVICE", "OLLAMA", "GPU", "VRAM", "LOADED", "DISK FREE"):
-        table.add_column(heading, no_wrap=heading != "LOADED")
-    table.add_column("TO DO", overflow="fold")
+    table = plain_table("HOST", "STATE", "SERVICE", "OLLAMA", "GPU", "VRAM", "LOADED", "DISK FREE", "TO DO")
     for name, host in status.hosts.items():
         table.add_row(name, *(_lost(host) if isinstance(host, HostError) else _row(host, status.drift(name))))
     return Group(table, *(Text(line) for line in status.missing))
