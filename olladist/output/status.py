@@ -51,6 +51,8 @@ def _problems(host: HostStatus) -> Iterator[str]:
         sign = host.vitals.servers.get(server.port)
         if server.problem and sign is not None and sign.active:
             yield f"port {server.port}: {server.problem}"
+        elif server.problem and len(host.servers) > 1:
+            yield f"port {server.port}: {server.state}"
         if sign is not None and sign.restarts:
             yield f"port {server.port}: restarted {sign.restarts} times"
     if host.vitals.gpu_problem:
@@ -66,5 +68,7 @@ def gpu_text(host: HostStatus) -> str:
 
 
 def vram_text(host: HostStatus) -> str:
+    """In binary units, as cards are sold: 24 GiB are "24 GB" on the box."""
     total = sum(gpu.total for gpu in host.vitals.gpus)
-    return f"{size(sum(gpu.used for gpu in host.vitals.gpus))} of {size(total)}" if total else NONE
+    used = sum(gpu.used for gpu in host.vitals.gpus)
+    return f"{used / 2**30:.1f} of {total / 2**30:.0f} GiB" if total else NONE
