@@ -124,9 +124,11 @@ class LocalRunner(Shell):
         during = f"copying to {target}"
         mode = await self._as_root(during) if root else None
         script = f"cat >> {quote(target)}"
+        self._readable(source, during)
+        output = Output()
         async with (
             feed(source, offset, self._head(mode)) as file,
-            self._running(script, mode, during, stdin=file.stdin) as output,
+            self._running(output, script, mode, during, stdin=file.stdin),
         ):
             status = await file.watch(output.ended, progress)
         done = self._completed(script, status, output, mode, during)

@@ -44,9 +44,10 @@ class Ways:
 class _Session(asyncssh.SSHClientSession[bytes]):
     """What comes from a command on the host goes to an Output."""
 
-    def __init__(self, host: str, during: str, output: Output) -> None:
+    def __init__(self, host: str, during: str, link: Link, output: Output) -> None:
         self._host = host
         self._during = during
+        self._link = link
         self._output = output
         self._status: int | None = None
         self.writable = asyncio.Event()
@@ -75,7 +76,7 @@ class _Session(asyncssh.SSHClientSession[bytes]):
         if self._status is not None:
             self._output.end(self._status)
         else:
-            self._output.lose(_lost(self._host, self._during, exc))
+            self._output.lose(_lost(self._host, self._during, self._link, exc))
 
 
 class RemoteProcess:
@@ -130,15 +131,18 @@ class SSHRunner(Shell):
     async def _start(self, argv: tuple[str, ...], output: Output, during: str, stdin: int | None) -> Process:
         try:
             channel, session = await self._link.connection.create_session(
-                lambda: _Session(self._host, during, output), login_command(*argv), encoding=None, request_pty=False
+                lambda: _Session(self._host, during, self._link, output),
+                login_command(*argv),
+                encoding=None,
+                request_pty=False,
             )
         except asyncssh.ChannelOpenError as error:
             if not self._link.alive():
-                raise _lost(self._host, during, error) from error
+                raise _lost(self._host, during, self._link, error) from error
             hint = "sshd_config of the host needs MaxSessions 10 (its default) and no ForceCommand"
             raise ConnectionLost(self._host, during, f"sshd opens no session: {error.reason}", hint=hint) from error
         except (asyncssh.Error, OSError) as error:
-            raise _lost(self._host, during, error) from error
+            raise _lost(self._host, during, self._link, error) from error
         return RemoteProcess(channel, cast(_Session, session))
 
     async def put(
@@ -153,6 +157,7 @@ class SSHRunner(Shell):
         during = f"copying to {target}"
         mode = await self._as_root(during) if root else None
         script = f"cat >> {quote(target)}"
+        self._readable(source, during)
         done = None
         for attempt in range(_TRIES):
             if self._no_openssh or done:
@@ -168,7 +173,7 @@ class SSHRunner(Shell):
     async def reach(self, port: int) -> AsyncIterator[Endpoint]:
         during = f"reaching port {port}"
         if not self._link.alive():
-            raise _lost(self._host, during, None)
+            raise _lost(self._host, during, self._link, None)
         directory = runtime_dir()
         try:
             async with forwarded(self._link.connection, port, directory / "socket"):
@@ -265,7 +270,8 @@ class SSHRunner(Shell):
     ) -> tuple[int, Output]:
         """The same through our own connection: slower, and on our CPU."""
         clock = asyncio.get_running_loop().time
-        async with self._running(script, mode, during, hold=True) as output:
+        output = Output()
+        async with self._running(output, script, mode, during, hold=True):
             process = cast(RemoteProcess, output.process)
             with source.open("rb", buffering=0) as file:
                 file.seek(offset)
@@ -284,6 +290,6 @@ class SSHRunner(Shell):
         return status, output
 
 
-def _lost(host: str, during: str, error: Exception | None) -> ConnectionLost:
-    said = getattr(error, "reason", "") or str(error or "") or "it was closed"
+def _lost(host: str, during: str, link: Link, error: Exception | None) -> ConnectionLost:
+    said = link.ending.reason or getattr(error, "reason", "") or str(error or "") or "it was closed"
     return ConnectionLost(host, during, f"the connection was lost: {said}", hint=_AGAIN)

@@ -57,12 +57,12 @@ class Shell(ABC):
     ) -> Completed:
         during = during or "running a command"
         mode = await self._as_root(during) if root else None
-        async with self._running(script, mode, during, data=stdin) as output:
-            try:
-                async with asyncio.timeout(timeout):
-                    status = await output.status()
-            except TimeoutError as error:
-                raise _too_slow(self._host, during, timeout, output) from error
+        output = Output()
+        try:
+            async with self._running(output, script, mode, during, data=stdin, timeout=timeout):
+                status = await output.status()
+        except TimeoutError as error:
+            raise _too_slow(self._host, during, timeout, output) from error
         return self._completed(script, status, output, mode, during)
 
     async def check(
@@ -76,7 +76,8 @@ class Shell(ABC):
     async def lines(self, script: str, *, root: bool = False) -> AsyncGenerator[bytes, None]:
         during = "following the output of a command"
         mode = await self._as_root(during) if root else None
-        async with self._running(script, mode, during, streaming=True) as output:
+        output = Output(streaming=True)
+        async with self._running(output, script, mode, during):
             async with aclosing(output.lines()) as lines:
                 async for line in lines:
                     yield line
@@ -120,17 +121,25 @@ class Shell(ABC):
             return self._mode
 
     async def close(self) -> None:
-        """Waits for commands that are being ended."""
+        """Gives commands that are being ended the time for it."""
         if self._ending:
-            await asyncio.wait(self._ending)
+            await asyncio.wait(self._ending, timeout=3 * _GRACE)
 
     async def _fetch(
         self, script: str, mode: SudoMode | None, during: str, sink: Sink, progress: Callable[[int], None] | None
     ) -> tuple[int, Output]:
         """Runs `script` with its stdout into `sink`; -TERM is the status where `sink` had a problem."""
-        async with self._running(script, mode, during, sink=sink) as output:
+        output = Output(sink=sink)
+        async with self._running(output, script, mode, during):
             status = await sink.watch(output.ended, progress)
         return -signal.SIGTERM if status is None else status, output
+
+    def _readable(self, source: Path, during: str) -> None:
+        try:
+            source.open("rb").close()
+        except OSError as error:
+            cause = f"{source} cannot be read on this machine: {error.strerror}"
+            raise HostError(self._host, during, cause, hint="is it there, and may you read it?") from error
 
     def _unwritable(self, target: Path, during: str, error: OSError) -> HostError:
         cause = f"{target} cannot be written on this machine: {error.strerror}"
@@ -148,12 +157,15 @@ class Shell(ABC):
     async def _attempt(self, password: str) -> str:
         """What sudo says against a password, "" if it takes it. Nothing follows on stdin that sudo could try as a second one."""
         during = "trying the sudo password"
-        async with self._running(":", "password", during, secret=password) as output:
-            async with asyncio.timeout(30):
+        output = Output()
+        try:
+            async with self._running(output, ":", "password", during, secret=password, timeout=30):
                 status = await output.status()
-            if status == 0 and output.group is not None:
-                return ""
-            return " ".join(output.texts()[1].split()) or f"sudo ended with status {status}"
+        except TimeoutError as error:
+            raise _too_slow(self._host, during, 30, output) from error
+        if status == 0 and output.group is not None:
+            return ""
+        return " ".join(output.texts()[1].split()) or f"sudo ended with status {status}"
 
     def _head(self, mode: SudoMode | None, secret: str | None = None) -> bytes:
         """What sudo reads from stdin before the command does."""
@@ -162,6 +174,7 @@ class Shell(ABC):
     @asynccontextmanager
     async def _running(
         self,
+        output: Output,
         script: str,
         mode: SudoMode | None,
         during: str,
@@ -169,32 +182,33 @@ class Shell(ABC):
         data: bytes = b"",
         stdin: int | None = None,
         hold: bool = False,
-        streaming: bool = False,
-        sink: Sink | None = None,
+        timeout: float | None = None,
         secret: str | None = None,
-    ) -> AsyncIterator[Output]:
+    ) -> AsyncIterator[None]:
         """A started command in one of our session slots; it is ended with the context, and only then the slot is free.
 
-        It reads `data`, and more that is written to the process with `hold`, or from the descriptor `stdin`.
+        It reads `data`, and more that is written to the process with `hold`, or from the descriptor `stdin`. TimeoutError
+        ends it `timeout` seconds after it had its slot.
         """
-        output = Output(streaming=streaming, sink=sink)
         argv = command(output.prelude(script), mode)
         if stdin is None:
             data = self._head(mode, secret) + data
         await self._slots.acquire()
         starting = asyncio.ensure_future(self._start(argv, output, during, stdin))
         try:
-            output.process = process = await asyncio.shield(starting)
-            if stdin is None:
-                process.write(data)
-                if not hold:
-                    process.write_eof()
-            yield output
+            async with asyncio.timeout(timeout):
+                output.process = process = await asyncio.shield(starting)
+                if stdin is None:
+                    process.write(data)
+                    if not hold:
+                        process.write_eof()
+                yield
         finally:
             ending = asyncio.create_task(self._finish(starting, output, mode))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
-            if not output.ended.done():
+            # A host that does not even start a command is not waited for.
+            if starting.done() and not output.ended.done():
                 await asyncio.shield(ending)
 
     async def _finish(self, starting: asyncio.Future[Process], output: Output, mode: SudoMode | None) -> None:

@@ -55,30 +55,31 @@ def refused(host: str, user: str, during: str, said: str) -> SudoRefused:
 
 
 class SudoPassword:
-    """The one sudo password of a run: asked once, then used on every host."""
+    """The sudo passwords of a run: each user's is asked once, then used on every host where that is the user."""
 
     def __init__(self, prompts: Prompts) -> None:
         self._prompts = prompts
         self._lock = asyncio.Lock()
-        self._password: str | None = None
-        self._declined = False
+        self._passwords: dict[str, str] = {}
+        self._declined: set[str] = set()
 
     async def accepted(self, host: str, user: str, during: str, attempt: Callable[[str], Awaitable[str]]) -> str:
         """A password that `attempt` takes: it returns "" or what sudo said against it. SudoRefused where there is none."""
         async with self._lock:
-            if self._password is None:
-                self._password = await self._ask(host, user, during, attempt)
-                return self._password
-        if said := await attempt(self._password):
+            password = self._passwords.get(user)
+            if password is None:
+                password = self._passwords[user] = await self._ask(host, user, during, attempt)
+                return password
+        if said := await attempt(password):
             raise refused(host, user, during, f"the sudo password of the other hosts is not taken here ({said})")
-        return self._password
+        return password
 
     async def _ask(self, host: str, user: str, during: str, attempt: Callable[[str], Awaitable[str]]) -> str:
         said = "sudo asks for a password and none was given"
         for _ in range(3):
-            password = None if self._declined else await self._prompts.secret(host, f"sudo password of {user}")
+            password = None if user in self._declined else await self._prompts.secret(host, f"sudo password of {user}")
             if not password:
-                self._declined = True
+                self._declined.add(user)
                 break
             said = await attempt(password)
             if not said:

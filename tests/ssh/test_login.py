@@ -24,7 +24,7 @@ class Secrets:
         return self.answers.pop(0) if self.answers else None
 
 
-async def test_a_login_uses_aes_gcm_and_curve25519(sshd: Any, connections: Connections) -> None:
+async def test_a_login_uses_the_algorithms_we_chose(sshd: Any, connections: Connections) -> None:
     """The ciphers and key exchange of docs/concepts/ssh.md are those that are agreed on."""
     link = await connections.link(sshd.host())
 

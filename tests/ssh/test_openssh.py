@@ -10,7 +10,7 @@ import pytest
 from olladist.ssh.config import Target
 from olladist.ssh.connections import Connections
 from olladist.ssh.keyring import Identity, Keyring
-from olladist.ssh.login import Link
+from olladist.ssh.login import Ending, Link
 from olladist.ssh.openssh import NotForOpenSSH, OpenSSH
 from olladist.ssh.prompts import NO_PROMPTS, Prompts
 
@@ -20,7 +20,7 @@ KEY = asyncssh.generate_private_key("ssh-ed25519")
 def link(target: Target, *, via: Link | None = None, identity: Identity | None = None) -> Link:
     """A link as a login gives it, but for the connection, which OpenSSH does not use."""
     connection: Any = None
-    return Link(connection, target, via, identity, KEY.convert_to_public())
+    return Link(connection, target, via, identity, KEY.convert_to_public(), Ending())
 
 
 def files(words: Sequence[str]) -> tuple[Path, str, str]:

@@ -310,6 +310,14 @@ async def test_get_into_what_cannot_be_written_names_this_machine(runner: Runner
     assert await runner.check("echo free") == "free\n"
 
 
+async def test_put_of_a_file_that_is_not_there_is_told(runner: Runner, tmp_path: Path) -> None:
+    """A source that cannot be read here is no mystery of the host."""
+    with pytest.raises(HostError, match=rf"{tmp_path}/none cannot be read on this machine: No such file"):
+        await runner.put(tmp_path / "none", str(tmp_path / "target"))
+
+    assert not (tmp_path / "target").exists()
+
+
 async def test_reach_leads_to_a_port_of_the_host(runner: Runner) -> None:
     """Through the endpoint a client speaks with what listens on the host's loopback."""
 
