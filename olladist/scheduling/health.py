@@ -1,12 +1,15 @@
 """Whether a backend may be given work: probes we send and requests that ended, in; up, degraded or down, out.
 
-A host whose power goes is down 6.3 s later at most:
-    2.00 s   until the next probe (PROBE_EVERY)
-  + 2.00 s   until it counts as failed (PROBE_TIMEOUT): suspect, new requests avoid it
-  + 0.25 s   pause (RECHECK_AFTER)
-  + 2.00 s   until the second fails: down
-Under load it is sooner: two requests in a row that could not connect or died make it suspect at once, and then one failed
-probe is enough.
+A backend that refuses connections, or answers with garbage, is down after two such probes: 2.25 s later at most, where
+2.00 s pass until the next probe (PROBE_EVERY) and 0.25 s until it is asked again (RECHECK_AFTER).
+
+A backend that says nothing may have lost its power, or may be reading 40 GB of weights from a slow disk. To call it down
+moves the requests that wait for it, and that aborts the load. So it is suspect after one silent probe, which keeps new
+requests away, and down after four; a host whose power goes is
+    2.00 s   until the next probe
+  + 2.00 s   until it counts as failed (PROBE_TIMEOUT): suspect from here on, 4.00 s after the power went
+  + 6.75 s   three more, each after a pause of 0.25 s: down, 10.75 s after the power went at most
+Under load it is suspect sooner: two requests in a row that could not connect or died make it so at once.
 """
 
 from dataclasses import dataclass, replace
@@ -18,6 +21,8 @@ RECHECK_AFTER = 0.25
 
 # One failed request may be the request's own fault (some abort a whole Ollama); two in a row are the backend's.
 FAILED_REQUESTS_TO_SUSPECT = 2
+FAILED_PROBES_TO_DOWN = 2
+SILENT_PROBES_TO_DOWN = 4
 # A host that comes and goes must not get the whole load back at its first answer.
 GOOD_PROBES_TO_RECOVER = 2
 # /api/tags reads every manifest from disk, which a copy of a large model can hold up; three times in a row is no longer that.
@@ -50,6 +55,7 @@ class Health:
     standing: Standing = Standing.NEW
     reason: str = "not probed yet"
     failed_requests: int = 0  # in a row
+    failed_probes: int = 0  # in a row, since it was good
     good_probes: int = 0  # in a row, while recovering
     failed_listings: int = 0  # in a row
     listing_problem: str = ""
@@ -81,32 +87,29 @@ class Health:
         return self.failed_listings >= FAILED_LISTINGS_TO_DEGRADE
 
 
-def probed(health: Health, problem: str) -> Health:
-    """After a probe; `problem` is "" for a good one."""
-    return _probe_failed(health, problem) if problem else _probe_good(health)
+def probed(health: Health, problem: str, *, silent: bool = False) -> Health:
+    """After a probe; `problem` is "" for a good one, `silent` says that the time ran out without a word."""
+    return _probe_failed(health, problem, silent=silent) if problem else _probe_good(health)
 
 
 def _probe_good(health: Health) -> Health:
-    match health.standing:
-        case Standing.NEW | Standing.GOOD | Standing.SUSPECT:
-            return replace(health, standing=Standing.GOOD, reason="", failed_requests=0, good_probes=0)
-        case Standing.GONE | Standing.RECOVERING:
-            good = health.good_probes + 1
-            if good >= GOOD_PROBES_TO_RECOVER:
-                return replace(health, standing=Standing.GOOD, reason="", failed_requests=0, good_probes=0)
-            return replace(
-                health, standing=Standing.RECOVERING, reason="answers again, not trusted yet", good_probes=good
-            )
+    good = health.good_probes + 1
+    if health.standing in {Standing.GONE, Standing.RECOVERING} and good < GOOD_PROBES_TO_RECOVER:
+        return replace(health, standing=Standing.RECOVERING, reason="answers again, not trusted yet", good_probes=good)
+    return replace(health, standing=Standing.GOOD, reason="", failed_requests=0, failed_probes=0, good_probes=0)
 
 
-def _probe_failed(health: Health, problem: str) -> Health:
-    match health.standing:
-        case Standing.GOOD:
-            return replace(health, standing=Standing.SUSPECT, reason=problem)
-        case Standing.NEW:
-            return replace(health, reason=problem)
-        case Standing.SUSPECT | Standing.RECOVERING | Standing.GONE:
-            return replace(health, standing=Standing.GONE, reason=problem, failed_requests=0, good_probes=0)
+def _probe_failed(health: Health, problem: str, *, silent: bool) -> Health:
+    if health.standing is Standing.NEW:
+        return replace(health, reason=problem)
+    failed = health.failed_probes + 1
+    if health.standing is Standing.GOOD:
+        return replace(health, standing=Standing.SUSPECT, reason=problem, failed_probes=failed)
+    if health.standing is Standing.SUSPECT and silent and failed < SILENT_PROBES_TO_DOWN:
+        return replace(health, reason=problem, failed_probes=failed)
+    return replace(
+        health, standing=Standing.GONE, reason=problem, failed_requests=0, failed_probes=failed, good_probes=0
+    )
 
 
 def ended(health: Health, outcome: str) -> Health:

@@ -12,6 +12,7 @@ from olladist.scheduling.health import (
     PROBE_EVERY,
     PROBE_TIMEOUT,
     RECHECK_AFTER,
+    SILENT_PROBES_TO_DOWN,
     Health,
     Standing,
     State,
@@ -42,9 +43,12 @@ def test_two_failed_probes_take_a_backend_down() -> None:
     assert (twice.state, twice.why, twice.wants_recheck) == (State.DOWN, "no answer within 2 s", False)
 
 
-def test_a_host_without_power_is_down_in_about_six_seconds() -> None:
-    """The longest way from the last answer to down: wait, timeout, pause, timeout."""
-    assert PROBE_EVERY + PROBE_TIMEOUT + RECHECK_AFTER + PROBE_TIMEOUT <= 6.5
+def test_a_host_without_power_is_avoided_in_four_seconds_and_down_in_eleven() -> None:
+    """The longest way from the last answer to down: wait, timeout, then pause and timeout three times."""
+    more = SILENT_PROBES_TO_DOWN - 1
+
+    assert PROBE_EVERY + PROBE_TIMEOUT <= 4
+    assert PROBE_EVERY + PROBE_TIMEOUT + more * (RECHECK_AFTER + PROBE_TIMEOUT) <= 11
 
 
 def test_two_lost_requests_in_a_row_make_suspect() -> None:
@@ -96,6 +100,22 @@ events = st.one_of(
     st.tuples(st.just(ended), st.sampled_from(OUTCOMES)),
     st.tuples(st.just(listed), st.sampled_from(["", "garbage"])),
 )
+
+
+def test_a_host_that_is_only_silent_keeps_its_waiting_requests_for_longer() -> None:
+    """One silent probe keeps new requests away, three more are needed before what waits there is moved."""
+    health, states = GOOD, []
+    for _ in range(4):
+        health = probed(health, "no answer within 2 s", silent=True)
+        states.append(health.state)
+
+    assert states == [State.DEGRADED, State.DEGRADED, State.DEGRADED, State.DOWN]
+    assert health.why == "no answer within 2 s"
+
+
+def test_a_refusal_after_silence_is_the_end() -> None:
+    """Where the host then refuses connections, nothing waits there any more."""
+    assert probed(probed(GOOD, "no answer", silent=True), "refused").state is State.DOWN
 
 
 @given(st.lists(events, max_size=40))

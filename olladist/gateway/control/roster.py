@@ -74,12 +74,11 @@ class Roster:
         for number in self.backends.keys() - same:
             self._tell(Change(self.backends[number], None, self.seen[number]))
 
-    def probed(self, number: int, problem: str, version: str = "") -> None:
+    def probed(self, number: int, problem: str, version: str = "", *, silent: bool = False) -> None:
         """After a probe; `problem` is "" for a good one, which says `version`."""
         if seen := self.seen.get(number):
-            self._set(
-                number, replace(seen, health=health.probed(seen.health, problem), version=version or seen.version)
-            )
+            judged = health.probed(seen.health, problem, silent=silent)
+            self._set(number, replace(seen, health=judged, version=version or seen.version))
 
     def ended(self, number: int, outcome: str) -> None:
         """After a request; `outcome` as in gateway.lease.OUTCOMES."""

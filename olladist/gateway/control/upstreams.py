@@ -56,7 +56,11 @@ class Upstreams:
 
 
 class Failed(Exception):
-    """A question without an answer; the message says why, in words for people."""
+    """A question without an answer; the message says why, in words for people. `silent`: only the time ran out."""
+
+    def __init__(self, why: str, *, silent: bool = False) -> None:
+        super().__init__(why)
+        self.silent = silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ async def fetch(
                     raise Failed(f"{path} answered more than {bytes_max} bytes")
             return Answered(response.status_code, response.headers.get("content-type", ""), bytes(body))
     except TimeoutError:
-        raise Failed(f"no answer to {path} within {within:g} s") from None
+        raise Failed(f"no answer to {path} within {within:g} s", silent=True) from None
     except httpx.HTTPError as error:
         raise Failed(_problem(error)) from error
 

@@ -100,14 +100,14 @@ class Watch:
     async def _probe_for_ever(self) -> None:
         number = self._backend.id
         while True:
-            problem, version = await self._probe()
+            problem, version, silent = await self._probe()
             before = self._roster.seen.get(number)
             if before is None:
                 return  # it left the roster meanwhile
             if not problem and before.state is State.DOWN:
                 # What it holds may have changed while it was away, and it gets work as soon as it counts as up.
                 await asyncio.wait([self.tags.start(), self.loaded.start()], timeout=self._pace.probe_timeout)
-            self._roster.probed(number, problem, version)
+            self._roster.probed(number, problem, version, silent=silent)
             self.hurry.clear()
             opening = bool(problem) and self._way.opening(self._backend)
             if not opening:
@@ -132,15 +132,16 @@ class Watch:
             async with asyncio.timeout(seconds):
                 await self.hurry.wait()
 
-    async def _probe(self) -> tuple[str, str]:
-        """(problem, version), one of them empty."""
+    async def _probe(self) -> tuple[str, str, bool]:
+        """(problem, version, whether it was just silent); either problem or version is empty."""
         try:
             raw = await self._get("/api/version", answers.VERSION_BYTES_MAX, self._pace.probe_timeout)
-            return "", answers.read_version(raw)
+            return "", answers.read_version(raw), False
         except Failed as failure:
-            return self._way.problem(self._backend) or str(failure), ""
+            lost = self._way.problem(self._backend)
+            return lost or str(failure), "", failure.silent and not lost
         except BadAnswer as bad:
-            return f"is no Ollama: its answer to /api/version {bad}", ""
+            return f"is no Ollama: its answer to /api/version {bad}", "", False
 
     async def _read_tags(self) -> None:
         try:

@@ -83,6 +83,9 @@ async def differences(run_dir: Path, port: int, load: str = "") -> list[str]:
     ):
         if load:
             await node.post("/api/generate", json={"model": load, "keep_alive": "1h"})
+            async with asyncio.timeout(30):
+                while not (await gateway.client.get("/api/ps")).json()["models"]:
+                    pass  # a slow machine: the last listing stands in for one that takes longer than half a second
         for method, path, body in CASES:
             answers = []
             for client in (node, gateway.client):
