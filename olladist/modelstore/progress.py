@@ -20,13 +20,18 @@ class Meter:
     model's size and its rate is the one that tells when it will be over.
     """
 
-    def __init__(self, host: str, model: str, lacking: Sequence[tuple[Layer, int]], on_progress: OnProgress) -> None:
+    def __init__(self, host: str, model: str, on_progress: OnProgress) -> None:
         self._host = host
         self._model = model
-        self._total = sum(blob.size for blob, _ in lacking)
-        self._done = {blob.digest: staged for blob, staged in lacking}
+        self._total = 0
+        self._done: dict[Digest, int] = {}
         self._fetched: set[Digest] = set()
         self._tell = on_progress
+
+    def expect(self, lacking: Sequence[tuple[Layer, int]]) -> None:
+        """Further blobs, each with the bytes that are staged; one that was expected before begins anew."""
+        self._total += sum(blob.size for blob, _ in lacking if blob.digest not in self._done)
+        self._done |= {blob.digest: staged for blob, staged in lacking}
         if lacking:
             self._report()
 

@@ -4,6 +4,7 @@ A blob is fetched once however many hosts want it, and verified here, so that a 
 """
 
 import asyncio
+import binascii
 import fcntl
 import os
 import shutil
@@ -17,9 +18,11 @@ from olladist import places
 from olladist.errors import StoreError
 from olladist.modelstore.contents import StorePlace
 from olladist.modelstore.digests import hash_file
+from olladist.modelstore.stage import SMALL
 from olladist.ollama.manifest import Layer
 from olladist.ollama.store import blob_path
 from olladist.ssh.runner import Runner
+from olladist.ssh.words import quote
 from olladist.units import size
 
 # What an interrupted sync leaves behind is worth keeping for the next one, but not for ever.
@@ -111,14 +114,15 @@ class Relay:
         if blob.size - start > free:
             cause = f"it passes through this machine, where {size(blob.size - start)} are needed and {size(max(free, 0))} free"
             raise StoreError(holder, _fetching(blob), cause, hint=f"make room below {self._folder}")
-        store = self._stores[holder]
-        await self._runners[holder].get(
-            f"{store.path}/{blob_path(blob.digest)}",
-            path,
-            offset=start,
-            root=store.root,
-            progress=lambda got: progress(start + got),
-        )
+        store, runner = self._stores[holder], self._runners[holder]
+        source = f"{store.path}/{blob_path(blob.digest)}"
+        if blob.size <= SMALL:
+            script = f"head -c {blob.size + 1} {quote(source)} | base64"
+            encoded = await runner.check(script, root=store.root, during=_fetching(blob))
+            path.write_bytes(binascii.a2b_base64(encoded))
+            progress(blob.size)
+            return
+        await runner.get(source, path, offset=start, root=store.root, progress=lambda got: progress(start + got))
 
 
 def _fetching(blob: Layer) -> str:

@@ -80,6 +80,9 @@ class _Sync:
         self._on_step = on_step
         self._moving = asyncio.Semaphore(at_once)
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._meters = {
+            (step.host, step.model.key): Meter(step.host, str(step.model), on_progress) for step in plan.steps
+        }
         loop = asyncio.get_running_loop()
         self._left: dict[tuple[str, str], asyncio.Future[Manifest | HostError]] = {
             (step.host, step.model.key): loop.create_future() for step in plan.steps
@@ -131,7 +134,7 @@ class _Sync:
         if isinstance(step, Follow):
             async with turn:
                 self._on_step(step)
-                await self._bring(stage, step.model, [transfer.blob for transfer in step.transfers], step)
+                await self._bring(stage, [transfer.blob for transfer in step.transfers], step)
             manifest = await self._made(step, (step.maker, step.model.key), step.maker)
             async with turn:
                 return await self._copy(stage, step, manifest, step.recipe.digest)
@@ -163,7 +166,7 @@ class _Sync:
     async def _copy(self, stage: Stage, step: Copy | Follow, manifest: Manifest, recipe: str) -> Manifest:
         """Blobs, then the manifest, then a look whether all blobs are still there."""
         for _ in range(TRIES):
-            await self._bring(stage, step.model, manifest.blobs, step)
+            await self._bring(stage, manifest.blobs, step)
             await stage.publish(step.model, manifest)
             if not await stage.lacking(manifest.blobs):
                 if recipe:
@@ -174,7 +177,7 @@ class _Sync:
 
     async def _create(self, stage: Stage, step: Create) -> Manifest:
         files = (*step.recipe.files, *step.recipe.adapters)
-        await self._bring(stage, step.model, [Layer("", file.digest, file.size) for file in files], step)
+        await self._bring(stage, [Layer("", file.digest, file.size) for file in files], step)
         async with self._moving, self._api(step.host) as api:
             await api.create(step.recipe.body(step.model))
         manifest = await self._found(step)
@@ -200,10 +203,11 @@ class _Sync:
         cause = f"Ollama says that it is there, and it is not in {place}"
         raise StoreError(step.host, f"looking for {step.model}", cause, hint=hint)
 
-    async def _bring(self, stage: Stage, model: ModelName, blobs: Sequence[Layer], step: Step) -> None:
+    async def _bring(self, stage: Stage, blobs: Sequence[Layer], step: Step) -> None:
         """Every blob of a list that the host lacks."""
+        meter = self._meters[step.host, step.model.key]
         lacking = await stage.lacking(blobs)
-        meter = Meter(stage.host, str(model), lacking, self._on_progress)
+        meter.expect(lacking)
         for blob, staged in lacking:
             await self._bring_one(stage, blob, staged, step, meter)
 

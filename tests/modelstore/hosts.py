@@ -27,11 +27,16 @@ class FailingRunner(LocalRunner):
         self.calls = 0
         self.before: Callable[[str], None] = lambda script: None
 
-    async def check(self, script: str, **how: Any) -> str:
+    async def check(self, script: str, *, stdin: bytes = b"", **how: Any) -> str:
         self._alive("running a command")
         self.calls += 1
         self.before(script)
-        return await super().check(script, **how)
+        if "cat >>" in script:  # a small blob that goes along with its script
+            if self.cut is not None and self.sent + len(stdin) > self.cut:
+                self.sent = self.cut
+                self._alive("copying a small blob")
+            self.sent += len(stdin)
+        return await super().check(script, stdin=stdin, **how)
 
     async def put(self, source: Path, target: str, *, offset: int = 0, **how: Any) -> None:
         during = f"copying to {target}"

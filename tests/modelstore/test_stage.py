@@ -2,6 +2,7 @@ import asyncio
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from olladist.ollama.store import blob_path, stage_path
 from tests.modelstore.hosts import FailingRunner, mode_and_owner
 from tests.modelstore.stores import Store, digest, manifest_of
 
-CONTENT = bytes(range(256)) * 4
+CONTENT = bytes(range(256)) * 300  # larger than what goes along with a script
 BLOB = Layer("", digest(CONTENT), len(CONTENT))
 
 
@@ -116,10 +117,39 @@ async def test_a_source_that_became_shorter_is_told(store: Store, runner: Failin
     """Nothing appears."""
     source.write_bytes(CONTENT[:100])
     async with (stage := Stage(runner, store.place)).held():
-        with pytest.raises(StoreError, match="gave 100 of 1024 bytes: it changed meanwhile"):
+        with pytest.raises(StoreError, match="gave 100 of 76800 bytes: it changed meanwhile"):
             await stage.receive(BLOB, source, 0)
 
     assert store.files() == {}
+
+
+async def test_a_small_blob_goes_along_with_its_check(store: Store, runner: FailingRunner, source: Path) -> None:
+    """One round trip, from where a part ends, and with the same care."""
+    blob = Layer("", digest(CONTENT[:1000]), 1000)
+    store.part(CONTENT[:1000], 400)
+    told: list[int] = []
+    async with (stage := Stage(runner, store.place)).held():
+        calls = runner.calls
+        with pytest.raises(StoreError, match="gave 1001 of 1000 bytes"):
+            await stage.receive(blob, source, 400)
+        source.write_bytes(CONTENT[1:1001])
+        [(_, staged)] = await stage.lacking([blob])
+        with pytest.raises(StoreError, match="wrong digest"):
+            await stage.receive(blob, source, staged)
+        source.write_bytes(CONTENT[:1000])
+        await stage.receive(blob, source, 0, told.append)
+
+    assert runner.calls - calls == 5  # and one to release the lock
+    assert told == [1000]
+    assert store.files() == {blob_path(blob.digest): CONTENT[:1000]}
+
+
+@pytest.mark.parametrize("size", [10, len(CONTENT)])
+async def test_a_source_that_is_gone_is_told(size: int, store: Store, runner: FailingRunner, tmp_path: Path) -> None:
+    """It was there when the plan was made."""
+    async with (stage := Stage(runner, store.place)).held():
+        with pytest.raises(StoreError, match="gone cannot be read: No such file"):
+            await stage.receive(Layer("", BLOB.digest, size), tmp_path / "gone", 0)
 
 
 async def test_an_empty_blob_is_a_blob(store: Store, runner: FailingRunner, source: Path) -> None:
@@ -187,7 +217,7 @@ async def test_publishing_survives_an_ollama_that_prunes_folders(store: Store, t
     prune = f"[ -e {tmp_path}/pruned ] || find manifests -mindepth 1 -type d -empty -delete; touch {tmp_path}/pruned"
 
     class Pruning(FailingRunner):
-        async def check(self, script: str, **how: object) -> str:
+        async def check(self, script: str, **how: Any) -> str:
             return await super().check(f'mv() {{ {prune}; command mv "$@"; }}\n{script}', **how)
 
     manifest = parse_manifest(manifest_of(b"config", CONTENT))

@@ -23,7 +23,7 @@ from tests.modelstore.fleets import declared, fleet
 from tests.modelstore.hosts import Lab
 from tests.modelstore.stores import Store, digest
 
-CONFIG, WEIGHTS, TEMPLATE = b"config", b"GGUF" + os.urandom(50_000), b"template"
+CONFIG, WEIGHTS, TEMPLATE = b"config", b"GGUF" + os.urandom(100_000), b"template"
 REGISTRY = {"llama:latest": (CONFIG, WEIGHTS, TEMPLATE)}
 
 
@@ -134,7 +134,7 @@ async def test_a_model_nobody_has_is_pulled_by_each_host_itself(lab: Lab) -> Non
 
     assert outcome == {"gpu1": None, "gpu2": None}
     assert lab.ollamas["gpu1"].pulled == ["llama:latest"]
-    assert [seen[1:] for seen in told if seen[0] == "gpu1"][-1] == (50_018, 50_018)
+    assert [seen[1:] for seen in told if seen[0] == "gpu1"][-1] == (100_018, 100_018)
     assert not (lab.stores["gpu1"].root / ".olladist").exists()
 
 
@@ -177,7 +177,7 @@ async def test_a_host_that_is_lost_in_the_middle_goes_on_in_the_next_sync(lab: L
     lab.runners["gpu3"].sent = 0
     again = await plan(lab, model)
     assert [step.describe() for step in again.steps] == [
-        "copy llama:latest to gpu3: 2 of 3 blobs, 30 kB from gpu1 (20 kB more are there already)"
+        "copy llama:latest to gpu3: 2 of 3 blobs, 80 kB from gpu1 (20 kB more are there already)"
     ]
     assert await synced(lab, again) == {"gpu3": None}
     assert lab.runners["gpu3"].sent == again.size
@@ -294,7 +294,7 @@ async def test_steps_are_told_as_they_begin(lab: Lab) -> None:
 
 # Real stores, real transfers, any declaration, any place where the connections break.
 
-POOL = [b"GGUF" + bytes([n]) * size for n, size in enumerate((0, 3, 500, 4000, 20_000))]
+POOL = [b"GGUF" + bytes([n]) * size for n, size in enumerate((0, 3, 4000, 70_000, 100_000))]
 
 
 @st.composite
@@ -309,7 +309,7 @@ def situations(draw: st.DrawFn) -> tuple[dict[str, dict[str, list[int]]], list[D
     models = [
         declared(name, replicas=draw(st.none() | st.integers(1, 3)), source=source) for name, source in sources.items()
     ]
-    return held, models, {host: draw(st.none() | st.integers(0, 30_000)) for host in held}
+    return held, models, {host: draw(st.none() | st.integers(0, 150_000)) for host in held}
 
 
 @pytest.mark.timeout(240)
