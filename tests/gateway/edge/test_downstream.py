@@ -244,6 +244,19 @@ async def test_a_client_that_pipelines_but_does_not_read_is_held_back(gate: Gate
         assert await client.answer() == (200, big)
 
 
+async def test_errors_for_a_client_that_does_not_read_are_not_collected(gate: Gateway) -> None:
+    """Also what the gateway answers by itself waits until the client has read what came before."""
+    client = await gate.client(limit=2**16)
+    for _ in range(60_000):
+        client.send(post(body=b""))
+    await until(lambda: gate.edge._clients and next(iter(gate.edge._clients)).write_paused, "it is held back")
+    downstream = next(iter(gate.edge._clients))
+
+    assert downstream.transport.get_write_buffer_size() < 2**18
+    for _ in range(60_000):
+        assert (await client.answer())[0] == 400
+
+
 async def test_a_backend_that_says_close_is_not_asked_on_that_connection_again(gate: Gateway) -> None:
     """Even where it is slow to close it."""
 
@@ -257,4 +270,4 @@ async def test_a_backend_that_says_close_is_not_asked_on_that_connection_again(g
         client.send(post())
         assert await client.answer() == (200, b"")
 
-    assert len(node.connections) == 3
+    assert (len(node.connections), len(node.requests)) == (3, 3)
