@@ -141,6 +141,7 @@ def parse_facts(output: str, host: str = "", stderr: str = "") -> Facts:
         kills_user_processes=sections.one("kills-user-processes").first == "b true",
         paths=_paths(sections),
         accounts=_accounts(sections),
+        made_user=sections.one("made").first == "user",
         groups=_groups(sections),
         listeners=tuple(_listeners(sections)),
         processes=processes,

@@ -274,6 +274,7 @@ host_part() {
   fact mounts awk '{ o = "," $4 ","; print $2, (o ~ /,ro,/ ? "ro" : "rw") (o ~ /,noexec,/ ? ",noexec" : "") }' /proc/self/mounts
   fact accounts awk -F: '{ print $1 ":" $3 ":" $4 ":" $6 }' /etc/passwd
   fact groups grep -E '^(ollama|render|video):' /etc/group
+  if [ -e /usr/share/ollama/.made-by-olladist ]; then fact made echo user; fi
   fact gpu-devices gpu_devices
   fact pci-displays pci_displays
   gpu_tools

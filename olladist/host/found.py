@@ -109,7 +109,7 @@ class Prefix:
     releases: tuple[str, ...]
     current: str  # name of the release that `current` leads to, "" where there is none
     stage: tuple[str, ...]  # what an interrupted installation has left
-    made: tuple[str, ...]  # what else we made on the host: "user", "linger"
+    made: tuple[str, ...]  # what else we did on the host: "linger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +181,7 @@ class Facts:
     # What is there
     paths: Mapping[str, PathFact]
     accounts: Mapping[str, Account]
+    made_user: bool  # the account `ollama` is of our making
     groups: Mapping[str, tuple[str, ...]]  # ollama, render, video: their members
     listeners: tuple[Listener, ...]
     processes: Mapping[int, Process]

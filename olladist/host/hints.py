@@ -23,7 +23,7 @@ _KNOWN = (
         "the service's user must own the model store and be able to enter every folder above it",
     ),
     (r"permission denied|operation not permitted", "the user may not do that there: check owner and mode, or noexec mounts"),
-    (r"invalid (host|port)|OLLAMA_\w+.*invalid", "correct `env` in the inventory"),
+    (r"invalid (host|port)|OLLAMA_\w+.*invalid|bad origin", "correct `env` in the inventory"),
     (r"text file busy", "a program runs from that file: stop it first"),
     (r"text is not a command|command not found|not found$", "a program is missing on the host: install the package that holds it"),
 )  # fmt: skip

@@ -86,7 +86,7 @@ def plan_uninstall(facts: Facts, desired: Desired, *, purge_models: bool = False
     ]
     made = {what for prefix in prefixes for what in prefix.made}
     if purge_models:
-        steps += _purge(facts, desired, made)
+        steps += _purge(facts, desired)
     elif _exists(facts, desired.store.path):
         notes.append(f"the models in {desired.store.path} stay")
     if "linger" in made:
@@ -140,8 +140,7 @@ def _account_steps(facts: Facts, desired: Desired) -> Iterator[Step]:
         return
     if SERVICE_USER not in facts.accounts:
         add = words("useradd", "-r", "-s", "/bin/false", "-U", "-m", "-d", SERVICE_HOME, SERVICE_USER)
-        mark = f"{words('mkdir', '-p', desired.prefix)} && : >{words(f'{desired.prefix}/.made-user')}"
-        yield Run(f"create the user {SERVICE_USER}", f"{add}\n{mark}", root=True)
+        yield Run(f"create the user {SERVICE_USER}", f"{add}\ntouch {SERVICE_HOME}/.made-by-olladist", root=True)
     elif all(server.adopted for server in desired.servers):
         return
     for group in ("render", "video"):  # who may open the GPU's devices (scripts/install.sh)
@@ -204,14 +203,14 @@ def _strays(facts: Facts, desired: Desired) -> Iterator[Step]:
             yield from service.remove(facts, [port for port in service.ours(facts) if port not in ports])
 
 
-def _purge(facts: Facts, desired: Desired, made: set[str]) -> Iterator[Step]:
+def _purge(facts: Facts, desired: Desired) -> Iterator[Step]:
     path = desired.store.path
     if _exists(facts, path) and path != "/":
         # The two folders that Ollama makes, and ours; whatever else somebody keeps there is not a model.
         places = [f"{path}/{part}" for part in ("blobs", "manifests", ".olladist")]
         script = f"{words('rm', '-rf', *places)}\n{words('rmdir', path)} 2>/dev/null || true"
         yield Run(f"remove the models in {path}", script, desired.root, timeout=300)
-    if "user" in made and desired.user == SERVICE_USER:
+    if facts.made_user and desired.user == SERVICE_USER:
         yield Run(
             f"remove the user {SERVICE_USER} and its home",
             words("userdel", "-r", SERVICE_USER) + " 2>/dev/null || true",

@@ -1,7 +1,9 @@
 """Waiting for a server that was just started: by its own API, and no longer than it has a chance."""
 
 import asyncio
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from olladist.errors import HostError
@@ -14,6 +16,15 @@ from olladist.ssh.runner import Runner
 PATIENCE = 60.0
 _PROBE_EVERY = 2.0
 _LOG_LINES = 12
+# Where the reason stands: a Go panic is followed by a stack of some thirty lines that say nothing to anybody here.
+_REASON = re.compile(r"panic:|\berror\b|fatal|denied|cannot |not found|already in use|no space", re.IGNORECASE)
+
+
+def telling(log: Sequence[str]) -> Sequence[str]:
+    """The lines from the last one on that names a reason; the last ones where none does."""
+    reasons = [at for at, line in enumerate(log) if _REASON.search(line)]
+    start = reasons[-1] if reasons else len(log) - _LOG_LINES
+    return log[max(start, 0) :][:_LOG_LINES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ class Ready:
         return (await runner.run(script, root=self.root, during=doing(self.describe()))).stdout
 
     async def _failure(self, runner: Runner, why: str) -> HostError:
-        log = (await self._ask(runner, self.logs)).strip().splitlines()[-_LOG_LINES:]
+        log = telling((await self._ask(runner, self.logs)).strip().splitlines())
         said = "\n".join(["; the last lines of its log:", *(f"  {line}" for line in log)]) if log else ""
-        hint = hint_for("\n".join(reversed(log))) or f"read its log: olladist logs --limit {runner.host}"
+        hint = hint_for("\n".join(log)) or f"read its log: olladist logs --limit {runner.host}"
         return HostError(runner.host, doing(self.describe()), f"{self.what} does not run: {why}{said}", hint=hint)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from olladist.errors import HostError
-from olladist.host.ready import Ready
+from olladist.host.ready import Ready, telling
 from olladist.ssh.local import LocalRunner
 from tests.host.web import Web
 
@@ -42,7 +42,7 @@ async def test_a_server_that_never_will_is_given_up_early_with_its_log(port: int
     assert time.monotonic() - began < 15
     assert str(caught.value) == (
         f"gpu1: ollama.service on port {port} does not run: it has failed; the last lines of its log:\n"
-        "  starting\n  Error: mkdir /data/models: permission denied "
+        "  Error: mkdir /data/models: permission denied "
         f"(while waiting until ollama.service on port {port} answers)"
     )
     assert "own the model store" in caught.value.hint
@@ -54,6 +54,15 @@ async def test_patience_ends(port: int) -> None:
         await ready(port, patience=0.3).execute(LocalRunner("gpu1"))
 
     assert caught.value.hint == "read its log: olladist logs --limit gpu1"
+
+
+def test_the_reason_is_found_before_a_long_stack() -> None:
+    """Lines from the last reason on; without one, the last lines."""
+    stack = [f"goroutine {number}" for number in range(40)]
+
+    assert telling(["Error: an earlier one", "panic: bad origin", *stack]) == ["panic: bad origin", *stack[:11]]
+    assert telling(stack) == stack[-12:]
+    assert telling([]) == []
 
 
 def test_it_says_what_could_be_typed_instead() -> None:

@@ -96,7 +96,7 @@ class Supervised:
             version=version,
             what=f"the Ollama on port {port}",
             probe=_PROBE.format(directory=quote(self.directory(port))),
-            logs=self.logs(port, lines=20),
+            logs=self.logs(port, lines=80),
             root=self.root,
         )
 

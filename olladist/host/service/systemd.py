@@ -164,7 +164,7 @@ class Systemd:
             version=version,
             what=f"{name}.service on port {port}",
             probe=_PROBE.format(ctl=self.ctl, unit=unit),
-            logs=self.logs(name, lines=20),
+            logs=self.logs(name, lines=80),
             root=self.root,
         )
 
