@@ -1,6 +1,7 @@
 """Carries out in real time what the scheduler decides: loads that take their time, waits, and timers of keep-alive."""
 
 import asyncio
+import functools
 import itertools
 import math
 import time
@@ -91,9 +92,14 @@ class Runners:
             timer.cancel()
 
     def _expires(self, runner: Runner) -> float:
-        """Seconds since 1970; a runner that was never idle shows what would be if it became so now."""
-        left = runner.keep_alive if runner.expires is None else runner.expires - self._now()
-        return time.time() + min(left, MAX_DURATION)
+        """Seconds since 1970; stands still once a runner was idle (server/sched.go, expiresAt), before it moves on with the clock."""
+        ends = self._now() + runner.keep_alive if runner.expires is None else runner.expires
+        return self._epoch + min(ends, MAX_DURATION)
+
+    @functools.cached_property
+    def _epoch(self) -> float:
+        """When the loop's clock showed 0."""
+        return time.time() - self._now()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
