@@ -1,7 +1,6 @@
 """Commands at a terminal: host keys and plans are shown and asked about."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from tests.cli.typist import Typist
 
 
 def at_terminal(person: Person, *words: str, term: str = "xterm") -> Typist:
-    return Typist([sys.executable, "-m", "olladist", *words], person.environ(TERM=term, COLUMNS="200"), person.home)
+    return Typist(person.command(*words), person.environ(TERM=term, COLUMNS="200"), person.home)
 
 
 @pytest.fixture
