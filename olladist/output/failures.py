@@ -45,9 +45,9 @@ def note(text: str) -> Text:
 
 
 def show_failures(screen: Screen, results: Mapping[str, object]) -> None:
-    """The report of the hosts that failed, where any did."""
+    """The report of the hosts that failed, where any did; the whole command and stderr where the person wants to see all."""
     if errors := {host: result for host, result in results.items() if isinstance(result, HostError)}:
-        screen.talk(report(errors, len(results)))
+        screen.talk(report(errors, len(results), whole=screen.verbose))
 
 
 def show_problems(screen: Screen, problems: Sequence[OlladistError]) -> None:
@@ -56,21 +56,21 @@ def show_problems(screen: Screen, problems: Sequence[OlladistError]) -> None:
         screen.talk(error_block(problem))
 
 
-def report(errors: Mapping[str, HostError], hosts: int) -> RenderableType:
+def report(errors: Mapping[str, HostError], hosts: int, *, whole: bool = False) -> RenderableType:
     """Every host that failed, with what was being done, the command, the end of its stderr and the next step.
 
     Hosts that failed in the same way stand together: fifty times the same paragraph helps nobody.
     """
     same: dict[tuple[str, ...], list[HostError]] = {}
     for error in errors.values():
-        same.setdefault((type(error).__name__, *_paragraph(error), error.hint), []).append(error)
+        same.setdefault((type(error).__name__, *_paragraph(error, whole=whole), error.hint), []).append(error)
     count = len(errors)
     blocks: list[RenderableType] = [
         Text.assemble(("error", "bold red"), f": {count} of {hosts} host{'s' if hosts != 1 else ''} failed")
     ]
     for alike in same.values():
         error = alike[0]
-        head, *rest = _paragraph(error)
+        head, *rest = _paragraph(error, whole=whole)
         blocks.append(Text(""))
         blocks.append(Text.assemble("  ", (fold(e.host for e in alike), "bold"), ": ", head))
         blocks += [Text(f"    {line}") for line in rest]
@@ -79,17 +79,18 @@ def report(errors: Mapping[str, HostError], hosts: int) -> RenderableType:
     return Group(*blocks)
 
 
-def _paragraph(error: HostError) -> tuple[str, ...]:
+def _paragraph(error: HostError, *, whole: bool) -> tuple[str, ...]:
     """First the cause and what was being done, then the command and the end of what it said."""
     if not isinstance(error, CommandFailed):
         first, *rest = error.cause.splitlines() or [""]
         return (f"{first} (while {error.during})", *rest)
-    said = error.stderr.strip().splitlines()[-TAIL_LINES:]
+    said = error.stderr.strip().splitlines()[0 if whole else -TAIL_LINES :]
     command = error.command.strip().splitlines() or [""]
-    shown = command[0] + (" …" if len(command) > 1 else "")
+    if not whole:
+        command = [command[0] + (" …" if len(command) > 1 else "")]
     return (
         f"exit status {error.status} (while {error.during})",
-        f"command: {shown}",
+        *(f"command: {line}" for line in command),
         *(f"stderr: {line}" for line in said),
     )
 

@@ -50,6 +50,13 @@ def test_a_report_names_each_host_with_its_command_and_hint() -> None:
     assert_golden(EXPECTED / "report.txt", drawn(report(failed(), 12)))
 
 
+def test_a_verbose_report_shows_the_whole_command() -> None:
+    """Every line of it, and all of its stderr."""
+    text = drawn(report(failed(), 12, whole=True))
+
+    assert "    command: tar -xf ollama.tar\n    command: mv a b\n    stderr: tar: short read\n" in text
+
+
 def test_an_error_ends_with_its_hint() -> None:
     """`error: …`, a blank line, `hint: …`."""
     text = drawn(error_block(OlladistError("no inventory\n  ./inventory.toml is not there", hint="olladist init")))
