@@ -210,7 +210,9 @@ class _Planning:
     def _take_room(self, host: str, model: ModelName, needed: Sequence[Transfer]) -> bool:
         """Promises the space for `needed` on a host; without it the problem is noted."""
         if needed and (why := self.contents[host].closed):
-            self.problems.append(StoreError(host, f"planning {model}", why, hint="set models_dir to where blobs/ lies"))
+            self.problems.append(
+                StoreError(host, f"planning {model}", why, hint="look at what models_dir says for this host")
+            )
             return False
         need = sum(transfer.left for transfer in needed)
         if need > max(self.free[host], 0):

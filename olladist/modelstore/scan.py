@@ -3,10 +3,11 @@
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from olladist.errors import StoreError
 from olladist.modelstore.contents import StoreContents, Stored, StorePlace
+from olladist.modelstore.scripts import SCAN, fill
 from olladist.ollama.digests import Digest
 from olladist.ollama.manifest import MANIFEST_BYTES_MAX, parse_manifest
 from olladist.ollama.names import InvalidName, ModelName
@@ -20,39 +21,7 @@ MAX_OUTPUT = 16 << 20
 # Problems are read by a person; the first ones of each kind say what is wrong.
 MAX_PROBLEMS = 20
 
-# Manifests come in base64 because a damaged one may hold any byte; `.` ends each. Names that Ollama could not have made
-# are listed apart, with what does not print replaced, so that no file name can pass for a line of ours.
-# -L: people put blobs on other disks and link to them. The store is compared with where blobs/ lies because a part is
-# renamed into it. "END" proves that nothing was cut off.
-_SCRIPT = r"""
-p=@store@
-if cd "$p" 2>/dev/null; then
-  uid=$(stat -c %u .)
-  echo "S $uid:$(stat -c %g .)"
-  if [ -d manifests ]; then
-    find -L manifests -type f ! -path '*[!A-Za-z0-9_.:/-]*' -exec sh -c '
-      for f do echo "M $f"; head -c @most@ "$f" | base64; echo .; done' sh {} + 2>/dev/null
-    find -L manifests -type f -path '*[!A-Za-z0-9_.:/-]*' 2>/dev/null | tr -c 'A-Za-z0-9_.:/\n-' '?' | sed 's/^/X /'
-  fi
-  if [ -d blobs ]; then
-    find -L blobs -type f ! -path '*[!A-Za-z0-9_.:/-]*' -exec ls -lnL {} + 2>/dev/null | sed 's/^/B /'
-    here=$(df -Pk . | tail -n 1); there=$(df -Pk blobs | tail -n 1)
-    [ "${here##* }" = "${there##* }" ] || echo "O ${there##* }"
-  fi
-  for f in @stage@/sha256-*; do [ ! -f "$f" ] || ls -ln "$f"; done | sed 's/^/P /'
-  for f in @stage@/recipes/*; do
-    line=; [ ! -f "$f" ] || read -r line <"$f"
-    [ -z "$line" ] || echo "R ${f##*/} $line"
-  done
-  echo "W $(find -L blobs manifests ! -user "$uid" 2>/dev/null | wc -l)"
-else
-  while ! cd "$p" 2>/dev/null; do p=$(dirname "$p"); done
-fi
-echo "D $(df -Pk . | tail -n 1)"
-echo END
-"""
-
-_FREE = re.compile(r"D .*\s([0-9]{1,18})\s+[0-9]+%\s+\S.*")
+_FREE = re.compile(r"D .*\s([0-9]{1,18})\s+(?:[0-9]+%|-)\s+\S.*")
 _FILE = re.compile(r"\S+\s+[0-9]+\s+[0-9]+\s+[0-9]+\s+([0-9]{1,18})\s.*\s(\S+)")  # POSIX ls -ln
 _BLOB = re.compile(r"sha256-[0-9a-f]{64}")
 _RECIPE = re.compile(r"([0-9a-f]{64}) (sha256:[0-9a-f]{64})")
@@ -60,13 +29,8 @@ _OWNER = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
 _COUNT = re.compile(r"[0-9]{1,12}")
 
 
-def fill(script: str, fields: Mapping[str, str]) -> str:
-    """The script with a shell word in the place of each @name@, in one pass: nothing in a word is taken for a name."""
-    return re.sub("@([a-z0-9]+)@", lambda name: fields[name[1]], script)
-
-
 def scan_script(store: StorePlace) -> str:
-    return fill(_SCRIPT, {"store": quote(store.path), "stage": STAGE, "most": str(MANIFEST_BYTES_MAX + 1)})
+    return fill(SCAN, {"store": quote(store.path), "stage": STAGE, "most": str(MANIFEST_BYTES_MAX + 1)})
 
 
 async def scan(runner: Runner, store: StorePlace) -> StoreContents:
@@ -127,9 +91,13 @@ class _Reading:
         elif kind == "X ":
             self.problems.append(f"{text[:200]} is no name that Ollama takes: while it is there, Ollama prunes nothing")
         elif kind == "O ":
-            self.problems.append(
-                f"blobs/ lies on another file system ({text[:200]}): nothing can be moved into it whole"
+            self.closed = (
+                f"blobs/ lies on another file system ({text[:200]}) than its store: no blob appears there whole"
             )
+            self.problems.append(self.closed)
+        elif kind == "C" and not text:
+            self.closed = "its folder cannot be opened by the user who logs in"
+            self.problems.append(self.closed)
         elif kind == "W " and _COUNT.fullmatch(text):
             if int(text):
                 self.problems.append(f"{text} files or folders belong to another user than the store")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from olladist.errors import CommandFailed, HostError, StoreError
 from olladist.modelstore.contents import StorePlace
-from olladist.modelstore.scan import fill
+from olladist.modelstore.scripts import ACCEPT, ADD, CLOSE, HOLDING, LOOK, OPEN, PUBLISH, REMEMBER, fill
 from olladist.ollama.digests import Digest
 from olladist.ollama.manifest import Layer, Manifest
 from olladist.ollama.names import ModelName
@@ -33,109 +33,9 @@ SMALL = 64 << 10
 
 Progress = Callable[[int], None]
 
-# The stage stays root's where root makes it: whoever owns the store could otherwise put a link where root will write.
-# Parts that nobody has continued for a week are not going to be. -mtime +6 is "more than six whole days".
-_OPEN = r"""
-set -eu; umask 022
-mine() { [ "$(id -u)" != 0 ] || chown "$1" "$2"; }
-if [ ! -d @store@ ]; then
-  mkdir -p @store@
-  [ -z @owner@ ] || mine @owner@ @store@
-fi
-cd @store@
-if [ -L @stage@ ]; then echo "@stage@ is a link" >&2; exit 1; fi
-for d in blobs manifests; do
-  if mkdir "$d" 2>/dev/null; then mine "$(stat -c %u:%g .)" "$d"; fi
-done
-mkdir -p @stage@/recipes
-take() {
-  if ! mkdir @stage@/lock 2>/dev/null; then
-    [ ! -d @stage@/lock ] || return 1
-    mkdir @stage@/lock || exit 1
-  fi
-  echo @who@ >@stage@/lock/who || { rm -rf @stage@/lock; exit 1; }
-}
-if ! take; then
-  holder=; read -r holder <@stage@/lock/who || :
-  age=$(( $(date +%s) - $(stat -c %Y @stage@/lock || echo 0) ))
-  if [ "$age" -lt @stale@ ] && [ "$holder" != @dead@ ]; then echo "HELD $age $holder"; exit; fi
-  mv @stage@/lock @stage@/lock.@token@
-  found=; read -r found <@stage@/lock.@token@/who || :
-  if [ "$found" != "$holder" ]; then mv @stage@/lock.@token@ @stage@/lock; fi
-  rm -rf @stage@/lock.@token@
-  if ! take; then echo "HELD 0 another sync"; exit; fi
-fi
-find @stage@ -type f ! -path '*/recipes/*' ! -path '*/lock/*' -mtime +6 -exec rm -f {} +
-echo TAKEN
-"""
-
-# What every other script begins with: only the holder of the lock changes anything, and it is heard of.
-_HOLDING = r"""
-set -eu; umask 022; cd @store@
-holder=; read -r holder <@stage@/lock/who || :
-if [ "$holder" != @who@ ]; then echo "the lock was taken over by ${holder:-nobody}" >&2; exit 1; fi
-touch @stage@/lock
-uid=$(id -u); owner=$(stat -c %u:%g .)
-mine() { [ "$uid" != 0 ] || chown "$owner" "$1"; }
-"""
-
-_LOOK = r"""
-while read -r name size; do
-  part=@stage@/$name
-  have=$(stat -L -c %s "blobs/$name" 2>/dev/null || echo -1)
-  if [ -L "$part" ] || [ "$have" = "$size" ] || [ "$(stat -c %s "$part" 2>/dev/null || echo 0)" -gt "$size" ]; then
-    rm -f "$part"
-  fi
-  echo "$name $have $(stat -c %s "$part" 2>/dev/null || echo 0)"
-done
-"""
-
-_ADD = "cat >>@part@"
-
-# The new file is on the disk before its name is: a power cut must not leave an empty blob under a valid name. A `sync`
-# that takes no file syncs everything.
-_ACCEPT = r"""
-part=@part@
-have=$(stat -c %s "$part" 2>/dev/null || echo 0)
-if [ "$have" != @size@ ]; then echo "SHORT $have"; exit; fi
-sum=$(sha256sum <"$part"); sum=${sum%% *}
-if [ "$sum" != @hex@ ]; then rm -f "$part"; echo "WRONG $sum"; exit; fi
-chmod 644 "$part"; mine "$part"; touch "$part"
-sync "$part" 2>/dev/null || sync
-if mkdir blobs 2>/dev/null; then mine blobs; fi
-mv -f "$part" @blob@
-echo WHOLE
-"""
-
-# Ollama removes empty folders below manifests/ whenever it deletes a model (manifest.go PruneDirectory): the folders
-# are made and used in one go, and again if they went away in between.
-_PUBLISH = r"""
-new=@stage@/manifest.@token@
-cat >"$new"
-sum=$(sha256sum <"$new"); sum=${sum%% *}
-if [ "$sum" != @hex@ ]; then rm -f "$new"; echo "WRONG $sum"; exit; fi
-chmod 644 "$new"; mine "$new"
-sync "$new" 2>/dev/null || sync
-folder() { if mkdir "$1" 2>/dev/null; then mine "$1"; fi; }
-publish() { folder manifests && folder @dir1@ && folder @dir2@ && folder @dir3@ && mv -f "$new" @path@; }
-publish 2>/dev/null || publish 2>/dev/null || publish
-echo PUBLISHED
-"""
-
-_REMEMBER = r"""
-new=@stage@/recipe.@token@
-echo @digest@ >"$new"; chmod 644 "$new"
-mv -f "$new" @stage@/recipes/@recipe@
-"""
-
-_CLOSE = r"""
-cd @store@ && read -r holder <@stage@/lock/who && [ "$holder" = @who@ ] && rm -rf @stage@/lock
-"""
-
-_HELD = re.compile(r"HELD (-?[0-9]{1,12}) (.{0,300})\n")
+_HELD = re.compile(r"HELD (-?[0-9]{1,12}) (.*)\n")
 _LOOKED = re.compile(r"(sha256-[0-9a-f]{64}) (-?[0-9]{1,18}) ([0-9]{1,18})")
 _WHO = re.compile(r"[^ ]+@([^ ]+) pid ([0-9]{1,10}) since [^ ]+ \(([0-9a-f]+)\)")
-
 
 # Tokens of the locks this process holds: one that names this process and is not among them was lost with a connection.
 _HELD_HERE: set[str] = set()
@@ -174,13 +74,13 @@ class Stage:
             _HELD_HERE.discard(self._token)
             with suppress(HostError, TimeoutError):  # a lock that stays behind goes stale
                 async with asyncio.timeout(10):
-                    await self._run(_CLOSE, "releasing the store's lock", {})
+                    await self._run(CLOSE, "releasing the store's lock", {})
 
     async def lacking(self, blobs: Iterable[Layer]) -> list[tuple[Layer, int]]:
         """The blobs that are not there with their right size, each with the number of its bytes that are staged."""
         wanted = {blob.digest: blob for blob in blobs}
         names = "".join(f"{digest.replace(':', '-')} {blob.size}\n" for digest, blob in wanted.items())
-        output = await self._script(_LOOK, "looking for blobs", stdin=names.encode())
+        output = await self._script(LOOK, "looking for blobs", stdin=names.encode())
         seen = {found[1]: found for found in map(_LOOKED.fullmatch, output.splitlines()) if found}
         result = []
         for digest, blob in wanted.items():
@@ -213,25 +113,29 @@ class Stage:
         folders = [path.rsplit("/", up)[0] for up in (3, 2, 1)]
         fields = {f"dir{number}": quote(folder) for number, folder in enumerate(folders, 1)}
         fields |= {"path": quote(path), "hex": _hex(manifest.digest)}
-        if (await self._script(_PUBLISH, during, fields, stdin=manifest.raw)).strip() != "PUBLISHED":
+        if (await self._script(PUBLISH, during, fields, stdin=manifest.raw)).strip() != "PUBLISHED":
             raise StoreError(self.host, during, "the manifest arrived damaged", hint="run this again")
 
     async def remember(self, recipe: str, digest: Digest) -> None:
         """Notes that the recipe became the model with that digest."""
         fields = {"digest": digest, "recipe": recipe}
-        await self._script(_REMEMBER, "noting what a model was made of", fields)
+        await self._script(REMEMBER, "noting what a model was made of", fields)
 
     async def _open(self) -> None:
         during = "locking the model store"
         dead = ""
         while True:
             fields = {"owner": quote(self._store.owner), "dead": quote(dead), "stale": str(STALE)}
-            output = await self._run(_OPEN, during, fields)
-            if not (held := _HELD.fullmatch(output)):
+            output = await self._run(OPEN, during, fields)
+            if output == "TAKEN\n":
                 return
+            if not (held := _HELD.fullmatch(output)):
+                raise StoreError(self.host, during, f"what the host answers cannot be read: {output[:100]!r}")
             age, holder = held.groups()
             if dead == holder or not _died(holder):
-                cause = f"another sync is at work there: {holder} (last heard of {duration(max(int(age), 0))} ago)"
+                cause = (
+                    f"another sync is at work there: {holder[:200]} (last heard of {duration(max(int(age), 0))} ago)"
+                )
                 raise StoreError(
                     self.host, during, cause, hint=f"wait for it; {STALE} s after its last word it is over"
                 )
@@ -251,13 +155,13 @@ class Stage:
             with self._readable(blob, source), source.open("rb") as file:
                 file.seek(start)
                 content = file.read(blob.size - start + 1)
-            said = await self._script(f"{_ADD}\n{_ACCEPT}", _copying(blob), fields, stdin=content)
+            said = await self._script(f"{ADD}\n{ACCEPT}", _copying(blob), fields, stdin=content)
             progress(start + len(content))
             return said
         if start < blob.size or not blob.size:
             await self._send(blob, source, start, progress)
         # No timeout: an old disk reads 100 MB/s, so 40 GB take seven minutes.
-        return await self._script(_ACCEPT, _verifying(blob), fields, timeout=None)
+        return await self._script(ACCEPT, _verifying(blob), fields, timeout=None)
 
     async def _send(self, blob: Layer, source: Path, start: int, progress: Progress) -> None:
         target = f"{self._store.path}/{stage_path(blob.digest)}"
@@ -281,7 +185,7 @@ class Stage:
         stdin: bytes = b"",
         timeout: float | None = 120.0,
     ) -> str:
-        return await self._run(_HOLDING + script, during, fields or {}, stdin=stdin, timeout=timeout)
+        return await self._run(HOLDING + script, during, fields or {}, stdin=stdin, timeout=timeout)
 
     async def _run(
         self, script: str, during: str, fields: Mapping[str, str], *, stdin: bytes = b"", timeout: float | None = 120.0

@@ -173,8 +173,16 @@ def test_where_blobs_lie_elsewhere_or_belong_to_others_is_a_finding() -> None:
 
     assert seen.owner == "998:997"
     assert "another file system (/mnt/nas)" in seen.problems[0]
+    assert seen.closed == seen.problems[0]
     assert "12 files or folders belong to another user" in seen.problems[1]
     assert seen.free_bytes == 550000 * 1024
+
+
+def test_a_store_that_cannot_be_opened_is_closed_not_empty() -> None:
+    """Its models are unknown, so nothing is sent there."""
+    seen = parse_scan(answer("C"))
+
+    assert seen.closed == seen.problems[0] == "its folder cannot be opened by the user who logs in"
 
 
 def test_a_flood_of_problems_is_counted_not_listed() -> None:
@@ -195,6 +203,7 @@ PIECES = [
     "X ",
     "O ",
     "W ",
+    "C",
     "END\n",
     ".\n",
     "\n",

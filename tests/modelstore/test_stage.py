@@ -272,6 +272,18 @@ async def test_a_lock_whose_holder_is_dead_is_taken_over_at_once(pid: str, store
         pass
 
 
+async def test_an_answer_that_is_not_ours_is_no_lock(store: Store) -> None:
+    """Nothing is changed unless the host has said that the lock is taken."""
+
+    class Odd(FailingRunner):
+        async def check(self, script: str, **how: Any) -> str:
+            return "Welcome!\n"
+
+    with pytest.raises(StoreError, match="cannot be read: 'Welcome!"):
+        async with Stage(Odd("gpu1"), store.place).held():
+            pass
+
+
 async def test_a_lock_that_was_taken_over_stops_its_old_holder(
     store: Store, runner: FailingRunner, source: Path
 ) -> None:
