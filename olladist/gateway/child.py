@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -27,6 +28,14 @@ def receive_settings() -> Settings:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     return decode(sys.stdin.buffer.readline())
+
+
+def raise_descriptor_limit() -> None:
+    """As many connections as the machine allows: a stream takes two, and the soft limit of a login shell is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS has no limit there that it would accept again.
+    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 10_240)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def when_parent_ends(loop: asyncio.AbstractEventLoop, then: Callable[[], None]) -> None:

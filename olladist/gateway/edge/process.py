@@ -11,7 +11,7 @@ import sys
 import structlog
 import uvloop
 
-from olladist.gateway.child import receive_settings, start_log, when_parent_ends
+from olladist.gateway.child import raise_descriptor_limit, receive_settings, start_log, when_parent_ends
 from olladist.gateway.edge.backends import Backends
 from olladist.gateway.edge.downstream import Downstream, Exchange
 from olladist.gateway.edge.head import RequestHead
@@ -158,5 +158,6 @@ async def _run(number: int, settings: Settings) -> None:
 
 def main(number: int) -> None:
     settings = receive_settings()
+    raise_descriptor_limit()
     start_log(f"edge {number}", verbose=settings.verbose)
     uvloop.run(_run(number, settings))
