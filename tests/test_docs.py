@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from olladist.inventory.parse import parse
 
 ROOT = Path(__file__).parent.parent
