@@ -3,7 +3,7 @@
 import re
 
 _KNOWN = (
-    (r"no space left on device|disk quota exceeded", "free some space there (`df -h`), then run this again"),
+    (r"no space left on device|disk quota exceeded|wrote only \d+ of \d+", "free some space there (`df -h`), then run this again"),
     (r"address already in use|bind: .*in use", "another program listens on that port: `ss -ltnp`; stop it or choose another `port`"),
     (r"read-only file system", "that file system is mounted read-only: choose another one, or look for disk errors in `dmesg`"),
     (

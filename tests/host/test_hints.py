@@ -9,6 +9,7 @@ from olladist.host.hints import hint_for
     ("said", "about"),
     [
         ("tar: bin/ollama: Cannot write: No space left on device", "free some space"),
+        ("tar: bin/ollama: Wrote only 1024 of 10240 bytes", "free some space"),
         ("Error: listen tcp 127.0.0.1:11434: bind: address already in use", "ss -ltnp"),
         ("/opt/x/bin/ollama: cannot execute binary file: Exec format error", "uname -m"),
         ("sh: 1: /opt/x/bin/ollama: Exec format error", "uname -m"),

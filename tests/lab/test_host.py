@@ -209,9 +209,7 @@ async def test_a_user_who_may_not_linger_is_told_so(gpu61: Hosts) -> None:
 
     await Operator("gpu61", "plain", {}).up()
     wait_until(
-        lambda: not gpu61.ssh("root", "gpu61", "pgrep -u plain -x systemd || true").strip(),
-        "plain's systemd has ended",
-        30,
+        lambda: "plain" not in gpu61.ssh("root", "gpu61", "ps -o user= -C sshd-session || true"), "plain is logged out"
     )
     assert version(gpu61, "gpu61") == "0.17.4"
 
@@ -237,7 +235,7 @@ async def test_without_systemd_a_supervisor_of_ours_keeps_the_server(box63: Host
     ]
     assert version(box63, "box63") == "0.17.4"
     await operator.uninstall()
-    assert box63.ssh("root", "box63", "pgrep -f 'ollama|supervise' || true").split() == []
+    assert box63.ssh("root", "box63", "pgrep -f '[o]llama|[s]upervise' || true").split() == []
 
 
 # ---- an Ollama that is there already ----
@@ -404,7 +402,7 @@ async def test_a_disk_that_is_too_small_is_seen_and_one_that_fills_up_is_survive
     async with operator.connected() as runner:
         plan = plan_up(*await operator.look(runner))
         hosts.ssh("root", "gpu62", f"dd if=/dev/zero of=/filler bs=1k count={free - 25_000} 2>/dev/null")
-        with pytest.raises(HostError, match="No space left") as caught:
+        with pytest.raises(HostError, match="gpu62: ") as caught:
             await apply(runner, plan)
     assert "free some space" in caught.value.hint
     assert hosts.ssh("root", "gpu62", "ls /opt/olladist/current 2>/dev/null || true") == ""
@@ -469,6 +467,7 @@ async def test_a_host_that_dies_in_the_middle_of_a_step_is_repaired_by_the_next_
 
         with pytest.raises(ConnectionLost, match="gpu61: "):
             await apply(runner, plan, progress=progress)
+    await killing[0]
     gpu61.boot("gpu61")
 
     await operator.up()
