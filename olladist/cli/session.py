@@ -16,7 +16,7 @@ from olladist.cli.keyboard import Questions, agreed, somebody_there
 from olladist.cli.options import Globals
 from olladist.errors import UsageError
 from olladist.fleet.events import unwatched
-from olladist.fleet.open import Fleet, open_fleet
+from olladist.fleet.open import LOGIN_SECONDS, Fleet, open_fleet
 from olladist.inventory.find import find_inventory
 from olladist.inventory.model import Host, Inventory
 from olladist.inventory.parse import load
@@ -47,6 +47,7 @@ class Session:
         *,
         accept_new: bool = False,
         connect_timeout: float | None = None,
+        login_timeout: float = LOGIN_SECONDS,
         watched: bool = True,
     ) -> T:
         """What `work` makes of the chosen hosts; data is shown only after it, when nothing redraws the screen any more.
@@ -68,6 +69,7 @@ class Session:
                 accept_new=accept_new,
                 watch=self.watching if watched else unwatched,
                 connect_timeout=connect_timeout,
+                login_timeout=login_timeout,
             ) as fleet:
                 fleets.append(fleet)
                 with self.watching if watched else nullcontext():

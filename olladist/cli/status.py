@@ -45,7 +45,12 @@ def status(
                 await asyncio.sleep(interval)
 
     seen = session.run(
-        again_and_again if watch else read_status, accept_new=accept_new, connect_timeout=timeout, watched=False
+        again_and_again if watch else read_status,
+        accept_new=accept_new,
+        connect_timeout=timeout,
+        # A login is several round trips and some work on both sides; 50 at once wait for each other here.
+        login_timeout=3 * timeout,
+        watched=False,
     )
     screen.show(status_block(seen))
     screen.document(describe_status(seen))

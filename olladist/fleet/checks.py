@@ -10,7 +10,7 @@ from olladist.fleet.way import Way
 from olladist.host.found import Sudo
 from olladist.host.plan import Plan
 from olladist.host.service.state import State
-from olladist.inventory.model import Connection, Host, Service
+from olladist.inventory.model import Connection, Host, Inventory, Service
 from olladist.units import size
 
 # The smallest models people use take 0.3 to 1.3 GB, and a model that is created needs its size twice for a moment.
@@ -62,6 +62,16 @@ def judge_host(evidence: HostEvidence) -> tuple[Finding, ...]:
         if seen.fix and carries:
             broken = name
     return tuple(findings)
+
+
+def judge_replicas(inventory: Inventory, missing: Sequence[str]) -> tuple[Finding, ...]:
+    """What no host lacks by itself; nothing is said where nothing is declared by its number."""
+    if missing:
+        text = "; ".join(missing)
+        return (Finding(Area.MODELS, "fleet", "replicas", Verdict.FAILED, text, "olladist models sync"),)
+    if any(model.replicas is not None for model in inventory.models):
+        return (Finding(Area.MODELS, "fleet", "replicas", Verdict.OK, "as declared"),)
+    return ()
 
 
 # ---- the way to it ----

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from olladist.errors import HostError, OlladistError
-from olladist.fleet.checks import HostEvidence, judge_host
+from olladist.fleet.checks import HostEvidence, judge_host, judge_replicas
 from olladist.fleet.events import Doing, Finished
 from olladist.fleet.findings import Finding
 from olladist.fleet.gateway_checks import GatewayEvidence, ask_gateway, is_gateway, judge_gateway
@@ -34,32 +34,31 @@ async def examine(fleet: Fleet, open_gateway: OpenGateway) -> tuple[Finding, ...
     config = SshConfig()
     artifacts = Artifacts(fleet.inventory)
     seen = await asyncio.gather(*(_look_at(fleet, host, config, artifacts) for host in fleet.hosts))
-    statuses = {evidence.host.name: status for evidence, status in seen if status is not None}
-    drift = judge(fleet.inventory, statuses)
-    gateway = await _gateway(fleet, open_gateway) if any(s.working for s in statuses.values()) else None
+    drift = judge(fleet.inventory, {evidence.host.name: status for evidence, status in seen})
+    working = any(isinstance(status, HostStatus) and status.working for _, status in seen)
+    gateway = await _gateway(fleet, open_gateway) if working else None
     findings: list[Finding] = []
-    for evidence, status in seen:
-        lacks = drift.models.get(evidence.host.name, ()) if status is not None else None
-        findings += judge_host(replace(evidence, lacks=lacks))
-    return (*findings, *judge_gateway(gateway))
+    for evidence, _ in seen:
+        findings += judge_host(replace(evidence, lacks=drift.models.get(evidence.host.name)))
+    return (*findings, *judge_replicas(fleet.inventory, drift.missing), *judge_gateway(gateway))
 
 
 async def _look_at(
     fleet: Fleet, host: Host, config: SshConfig, artifacts: Artifacts
-) -> tuple[HostEvidence, HostStatus | None]:
+) -> tuple[HostEvidence, HostStatus | HostError]:
     """Goes as far as it can; what stopped it is in the evidence."""
     fleet.tell(Doing(host.name, "looking"))
     evidence = HostEvidence(host, way=await _way(host, config))
     try:
         runner = await fleet.runner(host)
     except HostError as error:
-        return replace(evidence, login=error), None
+        return replace(evidence, login=error), error
     try:
-        evidence, status = await _inside(fleet, runner, evidence, artifacts)
+        return await _inside(fleet, runner, evidence, artifacts)
     except HostError as error:
-        evidence, status = replace(evidence, looked=error), None
-    fleet.tell(Finished(host.name, ""))
-    return evidence, status
+        return replace(evidence, looked=error), error
+    finally:
+        fleet.tell(Finished(host.name, ""))
 
 
 async def _way(host: Host, config: SshConfig) -> Way | None:

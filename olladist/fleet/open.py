@@ -18,6 +18,8 @@ T = TypeVar("T")
 # Hosts worked on at a time. Each costs an SSH handshake (about 10 ms of one core) and a few hundred kB; 32 keep the
 # operator's core busy while hosts think, and stay below the usual limit of 256 open files on macOS (32 x about 4).
 HOSTS_AT_ONCE = 32
+# sshd gives up on a login after 120 s (LoginGraceTime); PAM and a slow directory take a few.
+LOGIN_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -36,7 +38,10 @@ class Fleet:
     lost: dict[str, HostError] = field(default_factory=dict)
 
     def tell(self, event: Event) -> None:
-        """Every event of the work goes through here, so that an interrupted command knows what it left behind."""
+        """Every event of the work goes through here, so that an interrupted command knows what it left behind.
+
+        That a host failed which nobody has chosen is not told: it was asked for the sake of others.
+        """
         match event:
             case Doing():
                 self.under_way[event.host] = event.text
@@ -44,7 +49,8 @@ class Fleet:
                 self.under_way[event.host] = event.what
             case Finished() | Failed():
                 self.under_way.pop(event.host, None)
-        self.watch(event)
+        if not isinstance(event, Failed) or any(host.name == event.host for host in self.hosts):
+            self.watch(event)
 
     async def runner(self, host: Host) -> Runner:
         """The host, connected; the same connection every time, until it is lost."""
@@ -108,10 +114,13 @@ async def open_fleet(
     accept_new: bool = False,
     watch: Watch = unwatched,
     connect_timeout: float | None = None,
+    login_timeout: float = LOGIN_SECONDS,
 ) -> AsyncIterator[Fleet]:
     """The fleet for as long as the context lasts; nothing is connected before it is needed.
 
     `connect_timeout` in seconds; None: what the ssh configuration says, or 10.
     """
-    async with Connections(prompts=prompts, accept_new=accept_new, connect_timeout=connect_timeout) as connections:
+    async with Connections(
+        prompts=prompts, accept_new=accept_new, connect_timeout=connect_timeout, login_timeout=login_timeout
+    ) as connections:
         yield Fleet(inventory, tuple(hosts), connections, watch)

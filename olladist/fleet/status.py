@@ -1,8 +1,8 @@
 """`status`: how every host does, in about the time that the slowest answer takes."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from olladist.errors import HostError
@@ -16,6 +16,9 @@ from olladist.inventory.select import hosts_for
 from olladist.ollama.names import InvalidName, parse_name
 from olladist.ollama.release import is_version, normalise
 from olladist.ssh.runner import Runner
+
+# An Ollama answers these in milliseconds; while it closes a runner it may take seconds (server/sched.go).
+ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +91,16 @@ async def ask(runner: Runner, port: int, vitals: Vitals) -> ServerStatus:
     sign = vitals.servers.get(port)
     state = sign.state if sign else "not installed"
     try:
-        async with AsyncExitStack() as stack:
-            endpoint = await stack.enter_async_context(runner.reach(port))
-            api = await stack.enter_async_context(OllamaAPI(endpoint, runner.host))
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            runner.reach(port) as endpoint,
+            OllamaAPI(endpoint, runner.host) as api,
+        ):
             return ServerStatus(port, state, await api.version(), await api.tags(), await api.ps())
     except HostError as error:
         return ServerStatus(port, state, problem=error.cause)
+    except TimeoutError:
+        return ServerStatus(port, state, problem=f"no answer within {ANSWER_SECONDS:g} s")
 
 
 # ---- what differs from the inventory: pure ----
@@ -107,7 +114,9 @@ def judge(inventory: Inventory, hosts: Mapping[str, HostStatus | HostError]) -> 
     missing: list[str] = []
     held = {name: _held(status) for name, status in reached.items()}
     for model in inventory.models:
-        missing += _model_drift(inventory, model, held, lacks)
+        # Of replicas nothing can be said before all hosts that may hold one were asked.
+        whole = all(host.name in hosts for host in hosts_for(inventory, model))
+        missing += _model_drift(inventory, model, held, lacks, whole=whole)
     return FleetStatus(hosts, settings, {name: tuple(found) for name, found in lacks.items()}, tuple(missing))
 
 
@@ -147,7 +156,12 @@ def _held(status: HostStatus) -> dict[str, str]:
 
 
 def _model_drift(
-    inventory: Inventory, model: DeclaredModel, held: Mapping[str, Mapping[str, str]], lacks: Mapping[str, list[str]]
+    inventory: Inventory,
+    model: DeclaredModel,
+    held: Mapping[str, Mapping[str, str]],
+    lacks: Mapping[str, list[str]],
+    *,
+    whole: bool,
 ) -> Iterator[str]:
     """Adds to `lacks` what single hosts lack; yields what the fleet lacks."""
     key = model.name.key
@@ -157,7 +171,7 @@ def _model_drift(
         for host in candidates:
             if key not in held[host]:
                 lacks[host].append(f"{model.name} is missing")
-    elif len(having) < model.replicas:
+    elif whole and len(having) < model.replicas:
         yield f"{model.name}: {model.replicas} replicas are declared, {len(having)} {'is' if len(having) == 1 else 'are'} there"
     digests = Counter(held[host][key] for host in having)
     if len(digests) > 1:

@@ -71,6 +71,7 @@ class _Plain:
         # What is being moved: when it began, when it last said so, and how far it was then.
         self._moving: dict[tuple[str, str], tuple[float, float, int]] = {}
         self._moved: set[tuple[str, str]] = set()
+        self._stepping: set[str] = set()
 
     def start(self) -> None:
         pass
@@ -82,10 +83,12 @@ class _Plain:
         match event:
             # Only the steps of a plan are worth a line; "connecting" on 50 hosts is not.
             case Doing(host, text, number, of) if of:
+                self._stepping.add(host)
                 self._screen.talk(Text(f"{host}: {text} ({number}/{of})"))
             case Finished(host, text) if text:
                 self._screen.talk(Text(f"{host}: {text}"))
-            case Failed():
+            # So with a failure: in the middle of a long work it is news, all others stand in the report that follows at once.
+            case Failed(host) if host in self._stepping:
                 self._screen.talk(_failed(event))
             case Moving():
                 self._move(event)

@@ -43,6 +43,10 @@ instances = [{{ port = {port} }}]
     assert {path.name for path in person.home.iterdir()} <= before
     assert not (person.home / ".local/share/olladist").exists()
 
+    assert (person.home / ".ollama/models").is_dir()
+    assert steps("uninstall", "--yes", "--purge-models")
+    assert not (person.home / ".ollama/models").exists()
+
 
 def test_a_plan_that_cannot_be_carried_out_blocks_its_host(person: Person) -> None:
     """What stands against it is an error with its hint, and nothing is done."""

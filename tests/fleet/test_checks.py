@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from olladist.errors import AuthRefused, ConnectionLost, HostError, HostKeyRefused, SudoRefused, Unreachable
-from olladist.fleet.checks import CHECKS, HostEvidence, judge_host
+from olladist.fleet.checks import CHECKS, HostEvidence, judge_host, judge_replicas
 from olladist.fleet.findings import Area, Finding, Verdict, summary
 from olladist.fleet.survey import UNKNOWN, Survey
 from olladist.fleet.way import Way
@@ -18,6 +18,7 @@ from olladist.host.service.state import State
 from olladist.host.steps import Run
 from olladist.host.tarball import Release
 from olladist.inventory.model import Connection, Host
+from tests.fleet.fleets import inventory
 from tests.host.declaring import declare
 from tests.host.recorded import recorded
 
@@ -144,6 +145,16 @@ def test_this_machine_needs_no_way() -> None:
     found = by_check(replace(WELL, host=Host("gpu1", "localhost", Connection.LOCAL), way=None))
 
     assert [found[check].text for check in ("DNS", "TCP", "host key")] == ["this machine", "not needed", "not needed"]
+
+
+def test_replicas_concern_the_fleet() -> None:
+    """Nothing is said where none are declared; too few are a failure of the models."""
+    none = inventory('[hosts.a]\naddress = "a.example"\n')
+    some = inventory('[hosts.a]\naddress = "a.example"\n[models.tiny]\nreplicas = 1\n')
+
+    assert judge_replicas(none, ()) == ()
+    assert [found.verdict for found in judge_replicas(some, ())] == [Verdict.OK]
+    assert not summary(judge_replicas(some, ("tiny:latest: 1 replicas are declared, 0 are there",)))[Area.MODELS]
 
 
 finding = st.builds(Finding, st.sampled_from(Area), st.just("h"), st.just("c"), st.sampled_from(Verdict), st.just(""))

@@ -77,10 +77,11 @@ def test_a_model_that_is_missing_or_differs_is_named_where_it_is() -> None:
 
 
 def test_replicas_are_counted_over_the_fleet() -> None:
-    """No host alone is to blame; one that cannot be reached counts as without."""
+    """No host alone is to blame; one that cannot be reached counts as without, one that was not asked says nothing."""
     found = inventory(HOSTS + '[models."tiny"]\nreplicas = 2\n')
     gone: HostStatus | HostError = Unreachable("b", "connecting", "gone")
     status = judge(found, {"a": up(found, "a", ("tiny:latest", "1")), "b": gone})
 
     assert status.drift("a") == ()
     assert status.missing == ("tiny:latest: 2 replicas are declared, 1 is there",)
+    assert judge(found, {"a": up(found, "a")}).missing == ()

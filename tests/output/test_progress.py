@@ -21,14 +21,16 @@ def lines(events: list[Event], times: Iterator[float]) -> list[str]:
 
 
 def test_without_a_terminal_each_step_is_a_line() -> None:
-    """Steps, ends and failures are lines; what has no number and nothing to say is none."""
+    """Steps, ends and failures in the middle of steps are lines; what the report at the end says anyway is none."""
     said = lines(
         [
             Doing("gpu1", "connecting"),
             Doing("gpu1", "Install Ollama 0.17.4", 1, 3),
             Finished("gpu1", "up"),
             Finished("gpu2", ""),
-            Failed("gpu3", HostError("gpu3", "connecting", "refused\nmore")),
+            Doing("gpu3", "Start Ollama", 3, 3),
+            Failed("gpu3", HostError("gpu3", "starting Ollama", "refused\nmore")),
+            Failed("gpu4", HostError("gpu4", "connecting", "refused")),
         ],
         iter([]),
     )
@@ -36,7 +38,8 @@ def test_without_a_terminal_each_step_is_a_line() -> None:
     assert said == [
         "gpu1: Install Ollama 0.17.4 (1/3)",
         "gpu1: up",
-        "gpu3: failed: refused (while connecting)",
+        "gpu3: Start Ollama (3/3)",
+        "gpu3: failed: refused (while starting Ollama)",
     ]
 
 
