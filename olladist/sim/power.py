@@ -19,6 +19,7 @@ class Process:
     pid: int
     parent: int
     marked: bool
+    start: int = 0  # clock ticks after boot: tells a later process with the same id apart
 
 
 def processes(mark: str) -> Iterator[Process]:
@@ -28,9 +29,10 @@ def processes(mark: str) -> Iterator[Process]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-            if state not in "ZX":
-                yield Process(int(entry.name), int(parent), wanted in environment(entry))
+            # proc_pid_stat(5): state, parent, …; the start time is field 22.
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] not in "ZX":
+                yield Process(int(entry.name), int(fields[1]), wanted in environment(entry), int(fields[19]))
 
 
 def environment(entry: Path) -> list[bytes]:
@@ -51,11 +53,21 @@ def doomed(found: Iterable[Process], root: int | None) -> set[int]:
 
 
 def kill_all(mark: str, root: int | None) -> None:
-    """Kills until nothing is left: what forks while it is looked for is found the next time."""
+    """Kills until nothing is left: what forks while it is looked for is found the next time.
+
+    When it returns they have all ended: a process that is just ending has no environment any more, but its ports still.
+    """
     deadline = time.monotonic() + 10
-    while dying := doomed(processes(mark), root) - {os.getpid()}:
+    killed: set[tuple[int, int]] = set()
+    while True:
+        found = tuple(processes(mark))
+        dying = doomed(found, root) - {os.getpid()}
+        left = {process.pid for process in found if (process.pid, process.start) in killed} | dying
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            raise OlladistError(f"processes of {mark} do not die: {', '.join(map(str, sorted(left)))}")
+        killed |= {(process.pid, process.start) for process in found if process.pid in dying}
         for pid in dying:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            raise OlladistError(f"processes of {mark} do not die: {', '.join(map(str, sorted(dying)))}")

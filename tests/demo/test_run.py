@@ -10,7 +10,7 @@ import pytest
 
 from olladist.sim.power import MARK
 
-DEMO = [sys.executable, "-m", "olladist", "demo", "--sim"]
+DEMO = [sys.executable, "-m", "olladist", "demo", "--simulated"]
 
 
 def environ(folder: Path) -> dict[str, str]:
