@@ -328,6 +328,9 @@ def _visible(instance: Instance, facts: Facts, problems: list[Problem]) -> dict[
     return {variable: ",".join(words), "OLLAMA_VULKAN": "0"}
 
 
+_COMMANDS = ("/usr/local/bin/ollama", "/usr/bin/ollama", "/snap/bin/ollama")
+
+
 def _notes(
     host: Host, facts: Facts, choice: Choice, adopted: Unit | None, store: Store, servers: tuple[Server, ...]
 ) -> Iterator[str]:
@@ -335,6 +338,10 @@ def _notes(
         whose = choice.adopted.origin.value
         whose = f"{whose} {choice.adopted.package}" if choice.adopted.package else whose
         yield f"the Ollama {choice.adopted.version} at {choice.adopted.path} ({whose}) is adopted, not installed anew"
+    else:
+        for binary in facts.binaries:
+            if binary.origin is not Origin.OLLADIST and binary.version and binary.path in _COMMANDS:
+                yield f"the command {binary.path} stays what it is, Ollama {binary.version}"
     if adopted is not None:
         yield f"the unit file {adopted.path} is not ours and stays as it is"
         theirs, ours = adopted.environment, servers[0].environment

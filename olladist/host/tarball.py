@@ -133,6 +133,8 @@ def _problem(member: tarfile.TarInfo, links: set[str]) -> str:
     """Why a member may not be unpacked, "" where it may; `links` are the symbolic links before it."""
     if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
         return "is neither a file, a folder nor a link"
+    if member.mode & 0o6000:
+        return "would run as its owner (setuid)"
     if _leaves(member.name):
         return "leads out of the archive"
     parents = posixpath.normpath(member.name).split("/")[:-1]

@@ -123,6 +123,16 @@ def test_nothing_is_taken_that_could_write_outside_its_folder(
         read_contents(path)
 
 
+def test_a_program_that_would_run_as_root_is_refused(tmp_path: Path) -> None:
+    """No release has one."""
+    info, data = member("bin/ollama")
+    info.mode = 0o4755
+    (tmp_path / "a.tar").write_bytes(tar((info, data)))
+
+    with pytest.raises(BadTarball, match="setuid"):
+        read_contents(tmp_path / "a.tar")
+
+
 def test_an_archive_without_ollama_is_refused_unless_it_is_an_addition(tmp_path: Path) -> None:
     """The ROCm libraries come without a binary, a release never does."""
     path = tmp_path / "rocm.tar"

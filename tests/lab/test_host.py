@@ -51,6 +51,10 @@ WantedBy=default.target
 """
 
 
+# A value that systemd, a shell or a careless writer of files would each change in another way.
+WORDS = "100% \"quoted\" 'x' $HOME `date` \\n \\ %h ünï\n[Service]\nUser=root\ttab "
+
+
 async def _lab_password(host: str, what: str) -> str:
     return "lab"
 
@@ -133,6 +137,11 @@ def box63(hosts: Hosts) -> Hosts:
 def version(hosts: Hosts, name: str, port: int = 11434) -> str:
     answer = json.loads(hosts.ssh("root", name, f"curl -fsS http://127.0.0.1:{port}/api/version"))
     return str(answer["version"])
+
+
+def environment(hosts: Hosts, name: str) -> list[str]:
+    """What the one running Ollama was started with."""
+    return hosts.ssh("root", name, "tr '\\0' '\\1' </proc/$(pgrep -xo ollama)/environ").split("\1")
 
 
 def put(name: str, source: Path, target: str) -> None:
@@ -296,12 +305,13 @@ async def test_an_ollama_of_another_version_is_left_where_it_is_and_ours_is_run(
         "printf '[Service]\\nEnvironment=OLLAMA_HOST=0.0.0.0 OLLAMA_MODELS=/srv/models\\n'"
         ">/etc/systemd/system/ollama.service.d/override.conf; systemctl daemon-reload; systemctl restart ollama",
     )  # fmt: skip
-    operator = Operator("gpu61", "root", {})
+    operator = Operator("gpu61", "root", {"env": {"OLLAMA_WORDS": WORDS}})
 
     await operator.up()
 
     assert version(gpu61, "gpu61") == "0.17.4"
     assert (await operator.plan()).steps == ()
+    assert f"OLLAMA_WORDS={WORDS}" in environment(gpu61, "gpu61")
     environ = gpu61.ssh("root", "gpu61", "tr '\\0' '\\n' </proc/$(pgrep -x ollama)/environ")
     assert "OLLAMA_HOST=127.0.0.1:11434\n" in environ
     assert "OLLAMA_MODELS=/srv/models\n" in environ
@@ -316,12 +326,9 @@ async def test_an_ollama_of_another_version_is_left_where_it_is_and_ours_is_run(
 
 async def test_any_value_of_a_setting_reaches_the_server_as_it_is(gpu61: Hosts) -> None:
     """Through systemd's quoting: percent signs, quotes, dollars, backslashes, and no line of its own."""
-    value = "100% \"quoted\" 'x' $HOME \\n %h ünï\n[Service]\nUser=root\ttab"
-    await Operator("gpu61", "root", {"env": {"OLLAMA_WORDS": value}}).up()
+    await Operator("gpu61", "root", {"env": {"OLLAMA_WORDS": WORDS}}).up()
 
-    environ = gpu61.ssh("root", "gpu61", "tr '\\0' '\\1' </proc/$(pgrep -x ollama)/environ")
-
-    assert f"OLLAMA_WORDS={value}" in environ.split("\1")
+    assert f"OLLAMA_WORDS={WORDS}" in environment(gpu61, "gpu61")
     assert gpu61.ssh("root", "gpu61", "ps -o user= -C ollama").split() == ["ollama"]
 
 
