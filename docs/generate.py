@@ -82,9 +82,11 @@ def json_reference() -> str:
 
 def struct_reference(struct: type[msgspec.Struct]) -> str:
     fields = {field.name: field for field in msgspec.structs.fields(struct)}
-    head = (
-        f"## {fields['schema'].default} {fields['version'].default}" if "schema" in fields else f"### {struct.__name__}"
-    )
+    if "schema" in fields:
+        names = ", ".join(get_args(fields["schema"].type))
+        head = f"## {names} {fields['version'].default}"
+    else:
+        head = f"### {struct.__name__}"
     rows = [
         f"| `{name}` | {type_words(field.type)} |"
         for name, field in fields.items()

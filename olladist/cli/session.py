@@ -75,11 +75,14 @@ class Session:
                 with self.watching if watched else nullcontext():
                     return await work(fleet)
 
+        before = signal.getsignal(signal.SIGTERM)
         try:
             return asyncio.run(main())
         except (KeyboardInterrupt, asyncio.CancelledError):
             self.screen.talk(interrupted(fleets[0].under_way if fleets else {}))
             raise typer.Exit(INTERRUPTED) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def explain(self, block: RenderableType) -> None:
         """Shows a plan before the question, on stderr: it is talk, the document on stdout is the data."""

@@ -52,6 +52,29 @@ def test_status_says_what_differs_from_the_inventory(fleet: Fleet) -> None:
     assert [(step["host"], step["model"]) for step in planned["models"]] == [("gpu1", "acme/more:v2")]
 
 
+def test_models_are_listed_with_the_hosts_that_hold_them(fleet: Fleet) -> None:
+    """One line for all hosts that hold the same; the document has a row for each."""
+    table = fleet.person.out("models", "ls").splitlines()
+    rows = fleet.person.document("--limit", "gpu1", "models", "ls")["models"]
+
+    assert [line.split() for line in table] == [
+        ["MODEL", "DIGEST", "SIZE", "HOSTS", "DRIFT"],
+        ["acme/tiny:v1", rows[0]["digest"].removeprefix("sha256:")[:12], *table[1].split()[2:4], "gpu[1-2],here", "-"],
+    ]
+    assert [(row["host"], row["drift"]) for row in rows] == [("gpu1", [])]
+
+
+def test_restart_starts_every_server_anew(fleet: Fleet) -> None:
+    """The same Ollama, another process."""
+    find = ["--limit", "gpu1", "exec", "--", "cat ~/.local/share/olladist/run/*/pid"]
+    before = fleet.person.out(*find)
+    document = fleet.person.document("--limit", "gpu1", "restart", "--yes")
+
+    assert document["hosts"][0]["steps"]
+    assert fleet.person.out(*find) != before
+    assert fleet.person.document("--limit", "gpu1", "status")["hosts"][0]["state"] == "up"
+
+
 def test_exec_shows_the_same_answer_once(fleet: Fleet) -> None:
     """Hosts that say the same stand together; a status other than 0 is named, and makes ours 1."""
     alike = fleet.person.olladist("exec", "--limit", "gpu[1-2]", "--", "echo", "two  words")
