@@ -22,6 +22,8 @@ DOCUMENTS = [
 def test_the_schemas_are_as_they_were() -> None:
     """A field may come; one that goes or changes asks for another version."""
     _, components = msgspec.json.schema_components(DOCUMENTS)
+    for component in components.values():
+        component.pop("description", None)  # the docstring, whose blanks differ between versions of Python
 
     assert_golden(EXPECTED / "schemas.json", json.dumps(components, indent=1, sort_keys=True) + "\n")
 
