@@ -41,6 +41,8 @@ class Settings:
     # How long streams may go on after SIGTERM. systemd kills after 90 s by default: stay below it.
     grace_seconds: float = 60.0
     connect_seconds: float = 5.0
+    # A control process that answers nothing for so long is killed, and started again.
+    hang_seconds: float = 20.0
     limits: Limits = Limits()
 
     @property

@@ -117,6 +117,7 @@ class _Supervisor:
             if await self._unless_stopped(self._start()):
                 self._on_ready(self._settings.address)
                 keepers = [asyncio.create_task(self._keep(child)) for child in (self._control, *self._workers)]
+                keepers.append(asyncio.create_task(self._watch()))
                 await self._stop.wait()
         finally:
             for keeper in keepers:
@@ -164,6 +165,17 @@ class _Supervisor:
             await asyncio.sleep(delay)
             started = loop.time()
             await child.start()
+
+    async def _watch(self) -> None:
+        """Workers wait for a control process that hangs, and go on alone without one that is dead."""
+        limit = self._settings.hang_seconds
+        while True:
+            await asyncio.sleep(limit / 4)
+            try:
+                await asyncio.wait_for(_answers(self._settings.api_socket), limit)
+            except TimeoutError:
+                log.warning("killing", child=self._control.name, silent_for=limit)
+                self._control.signal(signal.SIGKILL)
 
     async def _end(self) -> None:
         """Workers first: what they finish still needs tunnels and leases."""

@@ -207,6 +207,18 @@ async def test_a_control_process_that_is_killed_costs_nothing() -> None:
         await stream.exactly(chunk(b"{}\n") + LAST_CHUNK)
 
 
+async def test_a_control_process_that_hangs_is_replaced() -> None:
+    """What waits for it is placed without it, and a new one takes over."""
+    async with launched(hang_seconds=2.0) as running:
+        stopped = running.child("olladist.gateway.control")
+        os.kill(stopped, signal.SIGSTOP)
+
+        assert await running.asked() == (200, PROMPT)
+
+        await until(lambda: running.child("olladist.gateway.control") not in {0, stopped}, "a new one", 30)
+        assert not alive(stopped)
+
+
 async def test_a_worker_that_is_killed_is_replaced() -> None:
     """Its streams are lost with it; new connections are served again."""
     async with launched() as running:
