@@ -11,9 +11,9 @@ def demo(
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave what was written, to look at.")] = False,
 ) -> int:
-    """Show all of it on this machine: no GPU, no root, no network.
+    """Show all of it on this machine.
 
-    Three throw-away hosts, up, models sync, the gateway, a streamed chat, and a host that dies under load. Takes a real
+    Needs no GPU, no root and no network. Three throw-away hosts, up, models sync, the gateway, a streamed chat, and a host that dies under load. Takes a real
     Ollama where one is found, else a simulated one, and says which.
     """
     from olladist.demo.run import run

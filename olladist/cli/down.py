@@ -6,7 +6,10 @@ from olladist.cli.options import AcceptNew, DryRun, Yes
 
 
 def down(context: typer.Context, yes: Yes = False, dry_run: DryRun = False, accept_new: AcceptNew = False) -> int:
-    """Stop Ollama on all hosts. Nothing is removed, and `up` starts it again."""
+    """Stop Ollama on all hosts.
+
+    Nothing is removed, and `up` starts it again.
+    """
     from olladist.cli.change import Change, change
     from olladist.host.plan import plan_down
 

@@ -25,7 +25,10 @@ def exec_(
     ] = None,
     accept_new: AcceptNew = False,
 ) -> int:
-    """Run a command on all hosts at once; the same answer of several hosts is shown once."""
+    """Run a command on all hosts at once.
+
+    The same answer of several hosts is shown once. Ends with 1 where a command ended with anything but 0.
+    """
     from olladist.cli.session import begin
     from olladist.fleet.execute import execute, folded
     from olladist.fleet.results import exit_status, values

@@ -19,7 +19,10 @@ def init(
     name: Annotated[str, typer.Option(help="What to call the fleet.")] = "fleet",
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is already there.")] = False,
 ) -> int:
-    """Write an inventory, with comments, to ./inventory.toml or the file named by -i."""
+    """Write an inventory, with comments.
+
+    It goes to ./inventory.toml, or to the file named by -i; one that is there is not overwritten.
+    """
     from rich.text import Text
 
     from olladist.cli.options import Globals

@@ -13,9 +13,9 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines of each server.")] = 50,
     accept_new: AcceptNew = False,
 ) -> int:
-    """Show Ollama's logs of all hosts, each line behind the name of its host.
+    """Show Ollama's logs of all hosts.
 
-    With --json each line is a document of its own.
+    Each line stands behind the name of its host. With --json each line is a document of its own.
     """
     import msgspec
 

@@ -17,7 +17,7 @@ def overview(context: typer.Context) -> None:
 
 @models.command("ls")
 def models_ls(context: typer.Context, accept_new: AcceptNew = False) -> int:
-    """Show which models are where, and where that differs from the inventory."""
+    """Show which models are where, and what differs."""
     from olladist.cli.session import begin
     from olladist.fleet.models import list_models
     from olladist.fleet.results import exit_status, values
@@ -46,7 +46,10 @@ def models_plan(context: typer.Context, accept_new: AcceptNew = False) -> int:
 def models_sync(
     context: typer.Context, yes: Yes = False, dry_run: DryRun = False, accept_new: AcceptNew = False
 ) -> int:
-    """Bring the declared models to the declared hosts. Only what is missing crosses the network."""
+    """Bring the declared models to the declared hosts.
+
+    Only what is missing crosses the network.
+    """
     return _sync(context, "sync", yes=yes, dry_run=dry_run, accept_new=accept_new)
 
 

@@ -20,9 +20,9 @@ def proxy(
     ] = None,
     accept_new: AcceptNew = False,
 ) -> int:
-    """Run the gateway in the foreground: one Ollama out of all hosts.
+    """Run the gateway: one Ollama out of all hosts.
 
-    Any Ollama, OpenAI or Anthropic client can use its address. Without options it does what [gateway] of the inventory
+    It stays in the foreground. Any Ollama, OpenAI or Anthropic client can use its address. Without options it does what [gateway] of the inventory
     says. Ctrl-C lets running answers end first; a second one does not. Nobody is asked for host keys or passwords here:
     `olladist status` does that.
     """

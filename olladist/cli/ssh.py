@@ -15,7 +15,10 @@ def ssh(
     ] = None,
     accept_new: AcceptNew = False,
 ) -> int:
-    """Open a shell on a host, with the keys, hops and host-key checks of olladist itself."""
+    """Open a shell on a host.
+
+    OpenSSH takes over, with the keys, hops and host-key checks of olladist itself.
+    """
     from olladist.cli.session import begin
     from olladist.errors import UsageError
     from olladist.fleet.shell import become_shell

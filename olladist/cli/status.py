@@ -16,9 +16,9 @@ def status(
     ] = 1.3,
     accept_new: AcceptNew = False,
 ) -> int:
-    """Show hosts, service, version, GPUs, models, disk, and what is wrong.
+    """Show how every host does, and what is wrong.
 
-    Asks nobody for a password. Ends with 1 where a host cannot be asked or its Ollama gives no answer.
+    Service, version, GPUs and their memory, loaded models, disk, and what differs from the inventory. Asks nobody for a password. Ends with 1 where a host cannot be asked or its Ollama gives no answer.
     """
     import asyncio
 

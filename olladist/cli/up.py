@@ -12,9 +12,9 @@ def up(
     no_models: NoModels = False,
     accept_new: AcceptNew = False,
 ) -> int:
-    """Make the fleet as declared: install, configure and start Ollama, then bring the models.
+    """Make the fleet as declared.
 
-    A second run changes nothing. Whatever was interrupted, the next run repairs.
+    Installs, configures and starts Ollama on every host, then brings the models. The plan is shown and asked about first. A second run changes nothing. Whatever was interrupted, the next run repairs.
     """
     from olladist.cli import change
 
