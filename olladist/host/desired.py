@@ -165,8 +165,8 @@ def release_name(version: str, parts: tuple[str, ...] = (), sha256: str = "") ->
 
 def _adoptable(host: Host, facts: Facts, mode: Service) -> Binary | None:
     """The Ollama that serves here already, else the first one on the usual paths, if it is of the wanted version."""
-    unit = facts.unit("system", "ollama.service")
-    serving = unit.binary if unit is not None and not unit.ours else ""
+    unit = foreign_unit(facts, mode, "ollama")
+    serving = unit.binary if unit is not None else ""
     found = [
         binary
         for binary in facts.binaries
@@ -190,12 +190,11 @@ def desired(host: Host, facts: Facts, inventory: Inventory, release: Release | N
     choice = choose(host, facts)
     problems = list(choice.problems)
     runs = _what_runs(choice, facts, release)
-    unit = facts.unit("system", "ollama.service") if choice.mode is Service.SYSTEM else None
-    adopted = unit if unit is not None and unit.path and not unit.ours else None
+    adopted = foreign_unit(facts, choice.mode, "ollama")
     user, home = _account(choice.mode, facts, adopted)
     store, store_problem = _store(host, facts, choice.mode, user, home, adopted)
     servers = tuple(
-        _server(host, instance, facts, inventory, store, runs, adopted, problems) for instance in host.instances
+        _server(host, instance, facts, inventory, choice.mode, store, runs, problems) for instance in host.instances
     )
     return Desired(
         host=host.name,
@@ -236,11 +235,11 @@ def _what_runs(choice: Choice, facts: Facts, release: Release | None) -> _Runs:
 
 
 def _account(mode: Service, facts: Facts, adopted: Unit | None) -> tuple[str, str]:
+    home = adopted.environment.get("HOME", "") if adopted is not None else ""
     if mode is not Service.SYSTEM:
-        return facts.user, facts.home
+        return facts.user, home or facts.home
     user = adopted.user if adopted is not None else SERVICE_USER
     account = facts.accounts.get(user)
-    home = adopted.environment.get("HOME", "") if adopted is not None else ""
     return user, home or (account.home if account else SERVICE_HOME if user == SERVICE_USER else "")
 
 
@@ -265,6 +264,12 @@ def _store(
     return Store(posixpath.normpath(path), user, group), tuple(problems)
 
 
+def foreign_unit(facts: Facts, mode: Service, name: str) -> Unit | None:
+    """A unit of this name that somebody else made: it is adopted and never written."""
+    unit = None if mode is Service.DETACHED else facts.unit(mode.value, f"{name}.service")
+    return unit if unit is not None and unit.path and not unit.ours else None
+
+
 def unit_names(host: Host) -> dict[int, str]:
     """The port of each instance to the name of its unit: "ollama" for Ollama's own port, else for the first."""
     ports = [instance.port for instance in host.instances]
@@ -277,9 +282,9 @@ def _server(
     instance: Instance,
     facts: Facts,
     inventory: Inventory,
+    mode: Service,
     store: Store,
     runs: _Runs,
-    adopted: Unit | None,
     problems: list[Problem],
 ) -> Server:
     name = unit_names(host)[instance.port]
@@ -301,7 +306,7 @@ def _server(
         port=instance.port,
         name=name,
         environment={**environment, "OLLADIST_REVISION": revision},
-        adopted=adopted if name == "ollama" else None,
+        adopted=foreign_unit(facts, mode, name),
     )
 
 

@@ -227,11 +227,14 @@ def _units(sections: Sections, login: str) -> Iterator[Unit]:
             drop_ins=tuple(drop_ins),
             late_command=next((drop for drop in drop_ins if _late_command(drop, files.get(drop, ""))), ""),
             active=section.value("ActiveState"),
-            enabled=section.value("UnitFileState") in {"enabled", "enabled-runtime"},
+            enabled=_ENABLED.get(section.value("UnitFileState")),
             needs_reload=section.value("NeedDaemonReload") == "yes",
             pid=section.number("MainPID") or None,
             restarts=section.number("NRestarts") or 0,
         )
+
+
+_ENABLED = {"enabled": True, "enabled-runtime": True, "disabled": False, "": False}
 
 
 def _late_command(path: str, text: str) -> bool:
@@ -250,20 +253,22 @@ def _environment(service: Service, given: Mapping[str, Section]) -> dict[str, st
 
 
 def _binaries(sections: Sections, units: Sequence[Unit], home: str) -> Iterator[Binary]:
-    seen: dict[str, Binary] = {}
+    told: dict[str, Section] = {}  # the section that says most about a file; its other names say less
+    paths: dict[str, str] = {}
     for section in sections.all("binary"):
         real = section.value("real") or section.words
-        packages = [package for package in section.values("package") if "/" not in package]
-        binary = Binary(
-            path=section.words,
+        paths.setdefault(section.words, real)
+        if real not in told or len(section.lines) > len(told[real].lines):
+            told[real] = section
+    for path, real in paths.items():
+        packages = [package for package in told[real].values("package") if "/" not in package]
+        yield Binary(
+            path=path,
             real=real,
-            version=_version(section.values("version")),
-            origin=_origin(section.words, real, packages, units, home),
+            version=_version(told[real].values("version")),
+            origin=_origin(path, real, packages, units, home),
             package=packages[0] if packages else "",
         )
-        if section.words not in seen or not seen[section.words].version:
-            seen[section.words] = binary
-    yield from seen.values()
 
 
 def _version(lines: Sequence[str]) -> str:

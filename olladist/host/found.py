@@ -84,7 +84,7 @@ class Unit:
     drop_ins: tuple[str, ...]  # others than ours
     late_command: str  # a drop-in that sets ExecStart and is read after ours
     active: str  # ActiveState: active, activating, inactive, failed …
-    enabled: bool
+    enabled: bool | None  # at boot; None where that cannot be switched: a unit without [Install], a masked one
     needs_reload: bool
     pid: int | None
     restarts: int

@@ -24,6 +24,7 @@ _KNOWN = (
     ),
     (r"permission denied|operation not permitted", "the user may not do that there: check owner and mode, or noexec mounts"),
     (r"invalid (host|port)|OLLAMA_\w+.*invalid|bad origin", "correct `env` in the inventory"),
+    (r"is masked", "somebody has masked that unit: `systemctl unmask` it, or give this host another `service`"),
     (r"text file busy", "a program runs from that file: stop it first"),
     (r"text is not a command|command not found|not found$", "a program is missing on the host: install the package that holds it"),
 )  # fmt: skip

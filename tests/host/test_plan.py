@@ -223,6 +223,28 @@ def test_what_belongs_to_the_machine_is_left_alone_by_whoever_works_in_a_home() 
         assert not [title for title in titles(plan) if ".service" in title or "/opt/" in title]
 
 
+def test_a_unit_file_of_somebody_else_is_never_written() -> None:
+    """Neither the user's own one, nor one that has the name of a further instance."""
+    facts = recorded("debian13-user-service")
+    theirs = dataclasses.replace(facts.units[0], ours=False, binary="/home/plain/bin/ollama")
+    facts = dataclasses.replace(facts, units=(theirs, dataclasses.replace(theirs, name="ollama-11435.service")))
+
+    plan = up(facts, release=LAB, instances=TWO, env={"A": "b"})
+
+    written = [title.removeprefix("write ") for title in titles(plan) if title.startswith("write ")]
+    assert [path.rpartition("/")[2] for path in written] == ["50-olladist.conf", "50-olladist.conf"]
+
+
+def test_a_unit_that_cannot_be_enabled_is_not_tried_for_ever() -> None:
+    """One without [Install], say; and `down` stops only what runs."""
+    facts = recorded("debian13-system-service")
+    static = tuple(dataclasses.replace(unit, enabled=None) for unit in facts.units)
+    stopped = tuple(dataclasses.replace(unit, enabled=None, active="inactive", pid=None) for unit in facts.units)
+
+    assert _system(units=static).steps == ()
+    assert titles(plan_down(dataclasses.replace(facts, units=stopped), _lab())) == []
+
+
 # ---- problems ----
 
 

@@ -83,7 +83,7 @@ class Systemd:
         active = unit.active == "active" and unit.pid is not None
         revision = process.revision if process is not None else None if active else ""
         since = process.since if process is not None else None
-        return State(active, unit.enabled, unit.pid, revision, since, unit.restarts, unit.active)
+        return State(active, unit.enabled is not False, unit.pid, revision, since, unit.restarts, unit.active)
 
     def ours(self, facts: Facts) -> tuple[str, ...]:
         """Names of all units that carry anything of ours."""
@@ -123,8 +123,8 @@ class Systemd:
 
     def down(self, facts: Facts, names: Iterable[str]) -> Iterator[Step]:
         for name in names:
-            state = self.state(facts, name)
-            if state.enabled or state.says in {"active", "activating", "reloading", "deactivating"}:
+            unit = self.unit(facts, name)
+            if unit is not None and (unit.enabled or unit.active in {"active", "activating", "reloading"}):
                 script = f"{self.ctl} disable --now {words(name + '.service')}"
                 # Ollama ends its runners first; systemd kills what is left after 90 s (DefaultTimeoutStopSec).
                 yield Run(f"stop {name}.service", script, self.root, timeout=120)
