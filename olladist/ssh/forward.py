@@ -116,6 +116,18 @@ class Forwarding:
             await asyncio.wait(self._opening)
 
 
+async def forbidden(connection: asyncssh.SSHClientConnection, port: int) -> str:
+    """Why the host forwards nothing, "" if it does. A port where nobody listens is no reason; it may be served later."""
+    try:
+        channel, _ = await connection.create_connection(asyncssh.SSHTCPSession, "127.0.0.1", port)
+    except asyncssh.ChannelOpenError as error:
+        return error.reason if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED else ""
+    except (asyncssh.Error, OSError):
+        return ""  # the connection is gone; who uses it next says so
+    channel.abort()
+    return ""
+
+
 @asynccontextmanager
 async def forwarded(connection: asyncssh.SSHClientConnection, port: int, path: Path) -> AsyncIterator[Forwarding]:
     """A unix socket (0600) at `path`, in a directory that is ours alone, for as long as the context lasts."""

@@ -183,7 +183,7 @@ class Login:
             raise
         except TimeoutError as error:
             raise _too_slow(host, during, client, timeout if not client.connected else self._login_timeout) from error
-        except (asyncssh.Error, asyncssh.ChannelOpenError, OSError) as error:
+        except (asyncssh.Error, OSError, ValueError) as error:
             raise _failed(host, during, target, client, error) from error
         identity = client.tried[-1] if client.tried else None
         return Link(connection, target, via, identity, connection.get_server_host_key(), client.ending)
@@ -257,7 +257,7 @@ def _failed(host: str, during: str, target: Target, client: _Client, error: Exce
             "sshd is at its limit (MaxStartups in sshd_config) or shuts this address out (fail2ban, PerSourcePenalties)"
         )
         return TryAgain(host, during, "it closed the connection before the login", hint=hint)
-    if isinstance(error, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported):
+    if isinstance(error, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported | ValueError):
         hint = f"is `port` right? {target.address} port {target.port} may be something else than sshd"
         return Unreachable(host, during, f"what answers does not speak SSH: {said}", hint=hint)
     return ConnectionLost(host, during, f"the connection ended during the login: {said}", hint="run this again")

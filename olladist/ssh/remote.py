@@ -11,11 +11,11 @@ from typing import cast
 
 import asyncssh
 
-from olladist.errors import CommandFailed, ConnectionLost
+from olladist.errors import CommandFailed, ConnectionLost, HostError
 from olladist.places import runtime_dir
 from olladist.ssh import local
 from olladist.ssh.feed import feed
-from olladist.ssh.forward import forwarded
+from olladist.ssh.forward import forbidden, forwarded
 from olladist.ssh.login import Link
 from olladist.ssh.openssh import NotForOpenSSH, OpenSSH
 from olladist.ssh.process import Output, Process, Sink
@@ -123,6 +123,7 @@ class SSHRunner(Shell):
         self._link = link
         self._ways = ways
         self._no_openssh = ""  # why it is not used any more
+        self._forwards = False  # whether the host has shown that it does
 
     @property
     def link(self) -> Link:
@@ -174,6 +175,9 @@ class SSHRunner(Shell):
         during = f"reaching port {port}"
         if not self._link.alive():
             raise _lost(self._host, during, self._link, None)
+        if not self._forwards:
+            await must_forward(self._host, self._link, port, during)
+            self._forwards = True
         directory = runtime_dir()
         try:
             async with forwarded(self._link.connection, port, directory / "socket"):
@@ -288,6 +292,13 @@ class SSHRunner(Shell):
         if progress:
             progress(sent)
         return status, output
+
+
+async def must_forward(host: str, link: Link, port: int, during: str) -> None:
+    """HostError where sshd is not allowed to forward; without this a client would only see its connection end."""
+    if reason := await forbidden(link.connection, port):
+        hint = "sshd_config of the host needs AllowTcpForwarding yes (or local), and no PermitOpen that leaves this port out"
+        raise HostError(host, during, f"sshd forwards nothing: {reason}", hint=hint)
 
 
 def _lost(host: str, during: str, link: Link, error: Exception | None) -> ConnectionLost:

@@ -12,6 +12,7 @@ from olladist.ssh.forward import forwarded
 from olladist.ssh.login import Link
 from olladist.ssh.openssh import NotForOpenSSH
 from olladist.ssh.process import Output
+from olladist.ssh.remote import must_forward
 from olladist.ssh.words import login_command
 
 # A dead link is noticed after 5 s * (2 + 1): a gateway has requests waiting on it.
@@ -56,6 +57,7 @@ class Tunnel:
         """Opens it once and returns when it has died, `problem` saying why."""
         link = await self._connections.link(self._host)
         try:
+            await must_forward(self._host.name, link, self._port, f"opening a tunnel to port {self._port}")
             if not await self._by_openssh(link):
                 await self._by_asyncssh(link)
         finally:

@@ -66,6 +66,7 @@ class Sshd(asyncssh.SSHServer):
         self.drop = 0  # so many connections are closed before they can log in
         self.tried: list[str] = []
         self._server: asyncssh.SSHAcceptor | None = None
+        self._running: dict[asyncio.subprocess.Process, asyncio.Task[None]] = {}
 
     async def start(self, port: int = 0) -> None:
         self._server = await asyncssh.listen(
@@ -83,7 +84,7 @@ class Sshd(asyncssh.SSHServer):
         self.port = self._server.get_port()
 
     async def stop(self) -> None:
-        """As if the plug were pulled: no goodbye to anybody."""
+        """As if the plug were pulled: no goodbye to anybody, and nothing runs on."""
         if self._server:
             self._server.close()
             await self._server.wait_closed()
@@ -91,6 +92,11 @@ class Sshd(asyncssh.SSHServer):
         for connection in list(self.connections):
             connection.abort()
             await connection.wait_closed()
+        for child in self._running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        if self._running:
+            await asyncio.wait(self._running.values())
 
     async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         self.sessions += 1
@@ -107,9 +113,13 @@ class Sshd(asyncssh.SSHServer):
                 env={"HOME": str(self.home), "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", **self.env},
                 start_new_session=True,
             )
+            task = asyncio.current_task()
+            assert task
+            self._running[child] = task
             feeding = asyncio.create_task(_feed(process.stdin, child))
             await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
             status = await child.wait()
+            del self._running[child]
             feeding.cancel()
             await asyncio.wait({feeding})
             if status < 0:
@@ -254,6 +264,7 @@ class Agent(Listening):
         self.path = path
         self.keys = {key.public_data: key for key in keys}
         self.asked = 0
+        self.signs = True
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -269,6 +280,8 @@ class Agent(Listening):
             self.asked += 1
             keys = b"".join(string(blob) + string(key.get_comment_bytes() or b"") for blob, key in self.keys.items())
             return b"\x0c" + len(self.keys).to_bytes(4) + keys
+        if not self.signs:
+            return b"\x05"
         size = int.from_bytes(request[1:5])
         blob, rest = request[5 : 5 + size], request[5 + size :]
         data = rest[4 : 4 + int.from_bytes(rest[:4])]

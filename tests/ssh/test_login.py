@@ -1,15 +1,20 @@
 import asyncio
 import socket
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import asyncssh
 import pytest
 
-from olladist.errors import AuthRefused, ConnectionLost, Unreachable
-from olladist.inventory.model import Host
+from olladist.errors import AuthRefused, ConnectionLost, HostError, Unreachable
+from olladist.inventory.model import Host, HostKeys
+from olladist.ssh.config import Target
 from olladist.ssh.connections import Connections
-from olladist.ssh.prompts import Prompts
+from olladist.ssh.keyring import Keyring
+from olladist.ssh.login import Login
+from olladist.ssh.prompts import NO_PROMPTS, Prompts
+from olladist.ssh.trust import Trust
 
 
 class Secrets:
@@ -149,6 +154,44 @@ async def test_a_proxy_command_is_run(sshd: Any, tmp_path: Path, identity: Path)
 
         with pytest.raises(Unreachable, match="cannot run the ProxyCommand"):
             await connections.runner(Host("not", "not", user="ops"))
+
+
+async def test_an_agent_that_does_not_sign_is_told(
+    sshd: Any, tmp_path: Path, user_key: asyncssh.SSHKey, agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key whose owner was asked by the agent and said no is one that was refused."""
+    async with agent(user_key) as running:
+        running.signs = False
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(running.path))
+        async with Connections(accept_new=True, state=tmp_path / "state") as connections:
+            with pytest.raises(AuthRefused, match="tried fleet@laptop of the agent"):
+                await connections.runner(sshd.host())
+
+
+async def test_any_answer_of_a_server_is_a_host_error(listening: Any, tmp_path: Path) -> None:
+    """Whatever bytes come after the greeting, whole packets or not, they end in a HostError."""
+    random = Random(11)  # noqa: S311  the same each time
+    answers: list[bytes] = []
+    for _ in range(80):
+        body = bytes([random.choice([1, 2, 4, 20, 31, 50, random.randrange(256)])]) + random.randbytes(
+            random.randrange(300)
+        )
+        pad = 16 - (len(body) + 5) % 8
+        packet = (len(body) + pad + 1).to_bytes(4) + bytes([pad]) + body + bytes(pad)
+        answers.append(random.choice([random.randbytes(200), packet, packet + random.randbytes(50)]))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_10.0\r\n")
+        await reader.readline()
+        writer.write(answers.pop())
+        await writer.drain()
+
+    trust = Trust(tmp_path / "known_hosts", NO_PROMPTS, accept_new=True)
+    login = Login(trust, Keyring(NO_PROMPTS), connect_timeout=1, login_timeout=1)
+    async with listening(answer) as server:
+        while answers:
+            with pytest.raises(HostError):
+                await login.open("gpu1", HostKeys.ASK, Target("127.0.0.1", server.port, "ops"), None)
 
 
 async def test_an_impossible_user_is_told(sshd: Any, connections: Connections) -> None:

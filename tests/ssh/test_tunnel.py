@@ -132,6 +132,16 @@ async def test_a_host_that_refuses_us_is_told(ways: Connections, sshd: Any, tmp_
         assert not tunnel.up
 
 
+async def test_a_host_that_forwards_nothing_is_told(ways: Connections, sshd: Any, tmp_path: Path, until: Any) -> None:
+    """An sshd without AllowTcpForwarding is no tunnel that is up and leads nowhere."""
+    sshd.forwards = False
+    tunnel = Tunnel(ways, sshd.host(), 11434, tmp_path / "tunnel.sock")
+    async with running(tunnel):
+        await until(lambda: "sshd forwards nothing" in tunnel.problem)
+
+        assert "AllowTcpForwarding" in tunnel.problem
+
+
 @given(st.integers(0, 1000), st.floats(0, 1, exclude_max=True))
 def test_pauses_are_bounded(failures: int, chance: float) -> None:
     """Half a second at first, ten at most, and never all tunnels at once."""
