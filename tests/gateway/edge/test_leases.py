@@ -101,9 +101,24 @@ async def test_alone_an_unknown_model_is_refused_as_ollama_does(gate: Gateway) -
     await gate.control.stop()
     client = await gate.client()
     client.send(post("/api/chat", b'{"model":"nobody"}') + post("/api/embed", b'{"model":"nobody"}'))
+    client.send(post("/api/chat", b'{"model":"/"}'))
 
     assert await client.answer() == (404, b'{"error":"model \'nobody\' not found"}')
     assert await client.answer() == (404, b'{"error":"model \\"nobody\\" not found, try pulling it first"}')
+    assert await client.answer() == (400, b'{"error":"model is required"}')
+
+
+async def test_alone_a_model_whose_hosts_are_all_down_is_a_503(gate: Gateway) -> None:
+    """It exists, so it is not a 404; the client may come again."""
+    await gate.add("gpu1")
+    gate.control.down = {"gpu1"}
+    await gate.joined()
+    await gate.control.stop()
+
+    status, text = await asked(gate)
+
+    assert status == 503
+    assert b"tiny" in text
 
 
 async def test_a_new_control_process_hears_what_runs(gate: Gateway) -> None:

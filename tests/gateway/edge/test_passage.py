@@ -238,3 +238,91 @@ async def test_a_control_process_that_fails_is_seen_to(gate: Gateway, sent: byte
     assert head.startswith(got)
     if got.endswith(b"200 "):
         assert await client.rest() == b"half"
+
+
+async def test_a_slow_client_slows_the_control_process(gate: Gateway) -> None:
+    """What it streams is not collected here, and all of it arrives."""
+    piece, count = bytes(2**16), 300
+    written = [0]
+
+    async def floods(connection: Connection) -> None:
+        await connection.reader.readuntil(b"\r\n\r\n")
+        await connection.send(JSON_HEAD % (len(piece) * count))
+        for _ in range(count):
+            await connection.send(piece)
+            written[0] += 1
+
+    await gate.serve_raw_api(floods)
+    client = await gate.client(limit=2**16)
+    client.send(b"GET /api/tags HTTP/1.1\r\nHost: x\r\n\r\n")
+    await client.head()
+    await until(lambda: next(iter(gate.edge._clients)).write_paused, "it is held back")
+
+    assert next(iter(gate.edge._clients)).transport.get_write_buffer_size() < 2**20
+    assert written[0] < count
+    await client.exactly(piece * count)
+
+
+async def test_an_upload_may_begin_before_the_control_process_is_there(gate: Gateway) -> None:
+    """Its first chunks wait with it, and it is held back meanwhile."""
+    client = await gate.client()
+    client.send(b"POST /api/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"one"))
+    await until(lambda: any(c._read_paused for c in gate.edge._clients), "it is held back")
+    client.send(chunk(b"two") + LAST_CHUNK)
+
+    await gate.serve_api(says_who)
+
+    assert await client.answer() == (200, b"onetwo")
+
+
+async def test_a_whole_upload_may_wait_for_the_control_process(gate: Gateway) -> None:
+    """Its end waits with it."""
+    client = await gate.client()
+    client.send(b"POST /api/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"one") + LAST_CHUNK)
+    await until(lambda: any(isinstance(c.exchange, Passage) for c in gate.edge._clients), "it is waiting")
+
+    await gate.serve_api(says_who)
+
+    assert await client.answer() == (200, b"one")
+
+
+async def test_a_client_may_leave_while_the_control_process_is_away(gate: Gateway) -> None:
+    """Nothing goes on trying for it."""
+    client = await gate.client()
+    client.send(b"GET /api/tags HTTP/1.1\r\nHost: x\r\n\r\n")
+    await until(lambda: gate.edge.worker._tasks, "it is waiting")
+
+    client.leave()
+
+    await until(lambda: not gate.edge.worker._tasks, "nobody waits")
+
+
+async def test_a_broken_upload_cannot_change_an_answer_that_has_begun(gate: Gateway) -> None:
+    """The answer is cut off, not continued with a refusal."""
+
+    async def early(connection: Connection) -> None:
+        await connection.reader.readuntil(b"\r\n\r\n")
+        await connection.send(JSON_HEAD % 100 + b"{")
+        await connection.ended()
+
+    await gate.serve_raw_api(early)
+    client = await gate.client()
+    client.send(b"POST /api/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await client.head()
+
+    client.send(b"nonsense\r\n")
+
+    assert await client.rest() == b"{"
+
+
+async def test_a_gateway_that_ends_says_so(gate: Gateway) -> None:
+    """Also to those who wait for the control process."""
+    client = await gate.client()
+    client.send(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+    await until(lambda: any(isinstance(c.exchange, Passage) for c in gate.edge._clients), "it is waiting")
+
+    assert await gate.edge.drain(0) == 1
+
+    answer = await client.rest()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"the gateway is shutting down" in answer
