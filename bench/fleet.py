@@ -1,7 +1,7 @@
 """How the operator's commands grow with the fleet: 50 throw-away hosts on this machine against one.
 
 All hosts share this machine's cores, so their side of the work (sshd, shell, Ollama) is in the figures too; on a real fleet
-it runs elsewhere. The black-holed host is a port that drops every SYN.
+it runs elsewhere. As root each host has a process table of its own; without, every host sees the servers of all. The black-holed host is a port that drops every SYN.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def run() -> dict[str, Times]:
     """Times of commands with nothing to change; the fleet is made and taken down around them."""
     with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch:
         directory = Path(scratch)
-        with running(HOSTS, directory / "hosts") as hosts:
+        with running(HOSTS, directory / "hosts", apart=os.geteuid() == 0) as hosts:
             text = hosts.inventory(comment="bench").replace("[defaults]", '[defaults]\nhost_keys = "accept-new"')
             release = pack_simulated(directory)
             text = (

@@ -80,6 +80,7 @@ class ThrowawayHosts:
     """The hosts below one folder, and the key that opens them. A context manager: leaving it kills them all.
 
     `environ` is added to what logins find; without `openssh`, or where OpenSSH's sshd does not run, the servers are our own.
+    `apart` gives each host a process table of its own, so that many do not see each other's servers; that needs root.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ThrowawayHosts:
         instances: int = 1,
         environ: Mapping[str, str] | None = None,
         openssh: bool = True,
+        apart: bool = False,
     ) -> None:
         if sys.platform != "linux":
             raise UsageError(
@@ -100,6 +102,7 @@ class ThrowawayHosts:
         self.identity = self.folder / "id_ed25519"
         self.environ = dict(environ or {})
         self.openssh = openssh
+        self._inside = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc") if apart else ()
         ports = iter(free_ports(len(names) * (1 + instances)))
         self.hosts = {
             name: Host(name, self.folder / name, next(ports), tuple(next(ports) for _ in range(instances)))
@@ -222,7 +225,7 @@ SetEnv {environ}
         config.write_text(self._config(host))
         with (host.folder / "sshd.log").open("ab") as log:
             process = subprocess.Popen(
-                [sshd, "-D", "-e", "-f", config],
+                [*self._inside, sshd, "-D", "-e", "-f", config],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -298,9 +301,9 @@ def usable_sshd(folder: Path, config: str) -> str | None:
 
 
 @contextmanager
-def running(count: int, folder: Path) -> Iterator[ThrowawayHosts]:
+def running(count: int, folder: Path, *, apart: bool = False) -> Iterator[ThrowawayHosts]:
     """`count` hosts, named h1, h2 and so on."""
-    with ThrowawayHosts(folder, [f"h{number}" for number in range(1, count + 1)]) as hosts:
+    with ThrowawayHosts(folder, [f"h{number}" for number in range(1, count + 1)], apart=apart) as hosts:
         yield hosts
 
 
