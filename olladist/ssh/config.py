@@ -3,6 +3,7 @@
 import getpass
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from asyncssh.config import ConfigParseError, SSHClientConfig, SSHConfig
 
 from olladist.errors import HostError, Unreachable
 from olladist.inventory.model import Host
+from olladist.ssh.configfile import ConfigFile
 from olladist.ssh.hostkeys import SSH_PORT, HostName
 
 SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
@@ -75,7 +77,8 @@ class SshConfig:
 
     def __init__(self, path: Path | None = None) -> None:
         usual = (Path("~/.ssh/config").expanduser(), SYSTEM_CONFIG)
-        self._paths = [path] if path else [file for file in usual if os.access(file, os.R_OK)]
+        paths = [path] if path else [file for file in usual if os.access(file, os.R_OK)]
+        self._files = [ConfigFile(path) for path in paths]
         self._user = getpass.getuser()
 
     def route(self, host: Host) -> tuple[Target, ...]:
@@ -151,9 +154,19 @@ class SshConfig:
 
     def _load(self, hop: Hop) -> SSHConfig:
         words = (self._user, hop.user or (), hop.host, hop.port or ())
-        config = SSHClientConfig.load(None, self._paths, False, False, False, *words)
-        if config.has_match_final():
-            config = SSHClientConfig.load(config, self._paths, True, False, True, *words)
+        with tempfile.TemporaryDirectory(prefix="olladist-") as directory:  # asyncssh reads files, nothing else
+            paths = [Path(directory, str(number)) for number, _ in enumerate(self._files)]
+            for path, file in zip(paths, self._files, strict=True):
+                path.write_text(file.for_host(hop.host))
+            try:
+                config = SSHClientConfig.load(None, paths, False, False, False, *words)
+                if config.has_match_final():
+                    config = SSHClientConfig.load(config, paths, True, False, True, *words)
+            except ConfigParseError as error:
+                said = str(error)
+                for path, file in zip(paths, self._files, strict=True):
+                    said = said.replace(f"{path} line", f"{file.path} line")
+                raise ConfigParseError(said) from error
         return config
 
 
