@@ -64,16 +64,18 @@ take() {
   fi
   echo @who@ >@stage@/lock/who || { rm -rf @stage@/lock; exit 1; }
 }
-if ! take; then
-  holder=; read -r holder <@stage@/lock/who || :
-  age=$(( $(date +%s) - $(stat -c %Y @stage@/lock || echo 0) ))
-  if [ "$age" -lt @stale@ ] && [ "$holder" != @dead@ ]; then echo "HELD $age $holder"; exit; fi
-  mv @stage@/lock @stage@/lock.@token@
-  found=; read -r found <@stage@/lock.@token@/who || :
+tries=0
+until take; do
+  tries=$((tries + 1)); if [ $tries -gt 5 ]; then echo "HELD 0 several syncs"; exit; fi
+  holder=; { read -r holder <@stage@/lock/who; } 2>/dev/null || :
+  since=$(stat -c %Y @stage@/lock 2>/dev/null) || continue
+  age=$(( $(date +%s) - since ))
+  if [ "$age" -lt @stale@ ] && { [ -z @dead@ ] || [ "$holder" != @dead@ ]; }; then echo "HELD $age $holder"; exit; fi
+  mv @stage@/lock @stage@/lock.@token@ 2>/dev/null || continue
+  found=; { read -r found <@stage@/lock.@token@/who; } 2>/dev/null || :
   if [ "$found" != "$holder" ]; then mv @stage@/lock.@token@ @stage@/lock; fi
   rm -rf @stage@/lock.@token@
-  if ! take; then echo "HELD 0 another sync"; exit; fi
-fi
+done
 find @stage@ -type f ! -path '*/recipes/*' ! -path '*/lock/*' -mtime +6 -exec rm -f {} +
 echo TAKEN
 """
@@ -81,7 +83,7 @@ echo TAKEN
 # What every other script begins with: only the holder of the lock changes anything, and it is heard of.
 HOLDING = r"""
 set -eu; umask 022; cd @store@
-holder=; read -r holder <@stage@/lock/who || :
+holder=; { read -r holder <@stage@/lock/who; } 2>/dev/null || :
 if [ "$holder" != @who@ ]; then echo "the lock was taken over by ${holder:-nobody}" >&2; exit 1; fi
 touch @stage@/lock
 uid=$(id -u); owner=$(stat -c %u:%g .)

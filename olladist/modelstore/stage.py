@@ -37,7 +37,7 @@ _HELD = re.compile(r"HELD (-?[0-9]{1,12}) (.*)\n")
 _LOOKED = re.compile(r"(sha256-[0-9a-f]{64}) (-?[0-9]{1,18}) ([0-9]{1,18})")
 _WHO = re.compile(r"[^ ]+@([^ ]+) pid ([0-9]{1,10}) since [^ ]+ \(([0-9a-f]+)\)")
 
-# Tokens of the locks this process holds: one that names this process and is not among them was lost with a connection.
+# Tokens of the locks this process holds or asks for: one that names this process and is not among them was lost with a connection.
 _HELD_HERE: set[str] = set()
 
 
@@ -64,17 +64,20 @@ class Stage:
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """Holds the store's lock; StoreError where another sync is at work there."""
-        await self._open()
-        _HELD_HERE.add(self._token)
-        beating = asyncio.create_task(self._keep_alive())
+        _HELD_HERE.add(self._token)  # before it is: others may see it before we know of it
         try:
-            yield
+            await self._open()
+            beating = asyncio.create_task(self._keep_alive())
+            try:
+                yield
+            finally:
+                beating.cancel()
+                await asyncio.wait({beating})
+                with suppress(HostError, TimeoutError):  # a lock that stays behind goes stale
+                    async with asyncio.timeout(10):
+                        await self._run(CLOSE, "releasing the store's lock", {})
         finally:
-            beating.cancel()
             _HELD_HERE.discard(self._token)
-            with suppress(HostError, TimeoutError):  # a lock that stays behind goes stale
-                async with asyncio.timeout(10):
-                    await self._run(CLOSE, "releasing the store's lock", {})
 
     async def lacking(self, blobs: Iterable[Layer]) -> list[tuple[Layer, int]]:
         """The blobs that are not there with their right size, each with the number of its bytes that are staged."""
@@ -133,9 +136,7 @@ class Stage:
                 raise StoreError(self.host, during, f"what the host answers cannot be read: {output[:100]!r}")
             age, holder = held.groups()
             if dead == holder or not _died(holder):
-                cause = (
-                    f"another sync is at work there: {holder[:200]} (last heard of {duration(max(int(age), 0))} ago)"
-                )
+                cause = f"another sync is at work there: {holder[:200] or 'one that has only begun'} (last heard of {duration(max(int(age), 0))} ago)"
                 raise StoreError(
                     self.host, during, cause, hint=f"wait for it; {STALE} s after its last word it is over"
                 )

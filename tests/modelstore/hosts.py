@@ -129,6 +129,10 @@ class Lab:
     def places(self) -> dict[str, StorePlace]:
         return {name: store.place for name, store in self.stores.items()}
 
+    async def close(self) -> None:
+        for runner in self.runners.values():
+            await runner.close()
+
     @asynccontextmanager
     async def api(self, host: str) -> AsyncIterator[OllamaAPI]:
         socket = self.folder / f"{host}.sock"

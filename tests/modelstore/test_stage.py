@@ -1,6 +1,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def runner() -> FailingRunner:
-    return FailingRunner("gpu1")
+async def runner() -> AsyncIterator[FailingRunner]:
+    runner = FailingRunner("gpu1")
+    yield runner
+    await runner.close()
 
 
 @pytest.fixture
@@ -240,6 +243,26 @@ async def test_two_syncs_do_not_work_on_one_store(store: Store, runner: FailingR
         pass
 
     assert store.staged() == []
+
+
+async def test_many_who_ask_at_once_are_let_in_one_at_a_time(store: Store, runner: FailingRunner) -> None:
+    """Nobody takes a lock for dead that is only being taken."""
+    inside: list[int] = []
+
+    async def one() -> str:
+        try:
+            async with (stage := Stage(runner, store.place)).held():
+                inside.append(1)
+                assert len(inside) == 1
+                await stage.lacking([BLOB])
+                inside.pop()
+        except StoreError as error:
+            return error.cause.partition(":")[0]
+        return "done"
+
+    assert (
+        {"done"} <= set(await asyncio.gather(*(one() for _ in range(6)))) <= {"done", "another sync is at work there"}
+    )
 
 
 def lock(store: Store, who: str, age: float = 0) -> None:

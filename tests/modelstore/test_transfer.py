@@ -2,6 +2,7 @@ import asyncio
 import hashlib
 import json
 import os
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,10 @@ REGISTRY = {"llama:latest": (CONFIG, WEIGHTS, TEMPLATE)}
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path, "gpu1", "gpu2", "gpu3", registry=REGISTRY)
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    lab = Lab(tmp_path, "gpu1", "gpu2", "gpu3", registry=REGISTRY)
+    yield lab
+    await lab.close()
 
 
 def inventory(lab: Lab, *models: DeclaredModel) -> Inventory:
@@ -348,3 +351,4 @@ async def test_whatever_was_there_syncs_to_what_is_declared(
             if key not in declared_keys:
                 assert before[host][f"manifests/{there.name.path}"] == there.manifest.raw
         assert {path for path in before[host] if path.startswith("blobs/")} <= set(after)
+    await lab.close()
