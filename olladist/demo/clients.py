@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from olladist.errors import OlladistError
+
 CLIENTS = 24
 
 # Long enough that at any moment some requests are being read and have not begun to stream.
@@ -22,7 +24,10 @@ SECONDS = 6.0
 
 
 async def streamed_chat(url: str, model: str, show: Callable[[str], None]) -> tuple[str, str]:
-    """(which client, the whole answer) of a chat through the `ollama` package where there is one, else plain NDJSON."""
+    """(which client, the whole answer) of a chat through the `ollama` package where there is one, else plain NDJSON.
+
+    OlladistError where there is no answer.
+    """
     messages = [{"role": "user", "content": PROMPT}]
     if importlib.util.find_spec("ollama"):
         name, parts = "the unmodified `ollama` Python client", _by_package(url, model, messages)
@@ -38,17 +43,26 @@ async def streamed_chat(url: str, model: str, show: Callable[[str], None]) -> tu
 async def _by_package(url: str, model: str, messages: list[dict[str, str]]) -> AsyncIterator[str]:
     import ollama  # noqa: PLC0415  a development dependency: the demo does without
 
-    async with ollama.AsyncClient(host=url) as client:
-        async for part in await client.chat(model, messages, stream=True):
-            yield part.message.content or ""
+    try:
+        async with ollama.AsyncClient(host=url) as client:
+            async for part in await client.chat(model, messages, stream=True):
+                yield part.message.content or ""
+    except (ollama.ResponseError, httpx.HTTPError, ConnectionError) as error:
+        raise OlladistError(f"the chat with {model} failed: {error}") from error
 
 
 async def _by_http(url: str, model: str, messages: list[dict[str, str]]) -> AsyncIterator[str]:
     body = {"model": model, "messages": messages}
-    async with httpx.AsyncClient(timeout=60) as client, client.stream("POST", f"{url}/api/chat", json=body) as answer:
-        answer.raise_for_status()
-        async for line in answer.aiter_lines():
-            yield json.loads(line)["message"]["content"]
+    try:
+        async with (
+            httpx.AsyncClient(timeout=60) as client,
+            client.stream("POST", f"{url}/api/chat", json=body) as answer,
+        ):
+            answer.raise_for_status()
+            async for line in answer.aiter_lines():
+                yield json.loads(line)["message"]["content"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise OlladistError(f"the chat with {model} failed: {error}") from error
 
 
 @dataclass(slots=True)

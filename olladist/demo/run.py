@@ -28,7 +28,8 @@ def run(*, simulated: bool = False, keep: bool = False) -> int:
     begun = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="olladist-demo-"))
     checks: list[Check] = []
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # A closed terminal and a plain kill end it as Ctrl-C does: in order.
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         told = _play(folder, checks, simulated=simulated)
         _say("\n" + table(checks, seconds=time.monotonic() - begun, played_with=told))
@@ -36,7 +37,8 @@ def run(*, simulated: bool = False, keep: bool = False) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if all_held(checks) and not keep:
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -97,6 +99,9 @@ class _Story:
         self.check("`plan` shows what `up` will do", plan.status == 0, _took(plan))
         self.check("`up` installs and starts Ollama on 3 hosts", up.status == 0, _took(up))
         self.check("`models sync` brings 2 models to where they belong", sync.status == 0, _took(sync))
+        if up.status or sync.status:
+            hint = "" if self.stage.source.simulated else "olladist demo --simulated does without the real Ollama"
+            raise OlladistError("there is no fleet to go on with", hint=hint)
         again = [self.shell.olladist("up", "--yes", "--no-models"), self.shell.olladist("models", "sync", "--yes")]
         nothing = all(ran.status == 0 and "nothing to do" in ran.output for ran in again)
         self.check("a second `up` and `models sync` change nothing", nothing, _took(*again))

@@ -41,22 +41,30 @@ class Shell:
         command = " ".join(("olladist", *words))
         self.say(f"\n$ {command}")
         begun = time.monotonic()
+        with self._started(words) as process:
+            assert process.stdout is not None  # noqa: S101  asked for as a pipe
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                self.say("    " + self.stage.shortened(line.rstrip("\n")))
+            status = process.wait()
+        return Ran(command, status, "".join(lines), time.monotonic() - begun)
+
+    @contextmanager
+    def _started(self, words: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+        """A command that is dead when the context is left, and after its time in any case."""
         process = self._start(words, new_session=False)
         watchdog = threading.Timer(_COMMAND_SECONDS, process.kill)
-        watchdog.start()
-        lines = []
+        watchdog.daemon = True  # a Ctrl-C between any two lines must not leave us waiting for it
         try:
-            assert process.stdout is not None  # noqa: S101  asked for as a pipe
-            with process.stdout:
-                for line in process.stdout:
-                    lines.append(line)
-                    self.say("    " + self.stage.shortened(line.rstrip("\n")))
-            status = process.wait()
+            watchdog.start()
+            yield process
         finally:
             watchdog.cancel()
             process.kill()
             process.wait()
-        return Ran(command, status, "".join(lines), time.monotonic() - begun)
+            if process.stdout is not None:
+                process.stdout.close()
 
     @contextmanager
     def gateway(self) -> Iterator[None]:

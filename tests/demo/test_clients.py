@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 
 from olladist.demo.clients import Tally, _ask, _busiest, load, streamed_chat
+from olladist.errors import OlladistError
 from olladist.sim import gguf
 from olladist.sim.inference import Server
 from olladist.sim.runners import Runners
@@ -71,6 +72,13 @@ async def test_a_chat_is_shown_as_it_streams(tmp_path: Path) -> None:
     assert client == "the unmodified `ollama` Python client"
     assert "".join(shown) == text == f" {SENTENCE}"
     assert len(shown) > 4
+
+
+async def test_a_chat_without_an_answer_is_an_error(tmp_path: Path) -> None:
+    """That names the model, whatever the client package raises."""
+    async with backend(tmp_path) as made:
+        with pytest.raises(OlladistError, match=r"the chat with nope failed: .*not found"):
+            await streamed_chat(made.url, "nope", lambda _: None)
 
 
 async def test_right_answers_are_counted_as_served(tmp_path: Path) -> None:

@@ -44,8 +44,9 @@ def test_everything_holds_and_nothing_is_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
-    """In the middle of it: status 130, no process and no file left behind."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_whoever_ends_it_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C, a kill, a closed terminal, in the middle of it: status 130, no process and no file left behind."""
     with subprocess.Popen(
         DEMO, env=environ(tmp_path), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as demo:
@@ -53,7 +54,7 @@ def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
         for line in demo.stdout:
             if line.startswith("$ olladist up"):
                 break
-        os.killpg(demo.pid, signal.SIGINT)
+        os.killpg(demo.pid, number)
         demo.stdout.read()
 
         assert demo.wait(60) == 130
