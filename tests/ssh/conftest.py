@@ -85,13 +85,14 @@ class Sshd(asyncssh.SSHServer):
 
     async def stop(self) -> None:
         """As if the plug were pulled: no goodbye to anybody, and nothing runs on."""
-        if self._server:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
+        server, self._server = self._server, None
+        if server:
+            server.close()
         for connection in list(self.connections):
             connection.abort()
             await connection.wait_closed()
+        if server:
+            await server.wait_closed()  # from Python 3.12 on it waits for the connections too
         for child in self._running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
