@@ -6,6 +6,8 @@ directory; of the operator's it reads nothing, so nothing there can send it else
 
 import asyncio
 import base64
+import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +41,9 @@ _COMMON = """\
 """
 
 
+_HOSTNAME = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]*")
+
+
 class NotForOpenSSH(ValueError):
     """Only asyncssh can go this way; the text says why."""
 
@@ -50,7 +55,6 @@ class OpenSSH:
         self._keyring = keyring
         self._binary = binary if binary is not None else shutil.which("ssh")
         self._directory: Path | None = None
-        self._written = 0
 
     def command(
         self, link: Link, *options: str, connect_timeout: float = 10, alive: tuple[int, int] = (15, 3)
@@ -58,22 +62,15 @@ class OpenSSH:
         """The words before the remote command. NotForOpenSSH where there is no `ssh`, or none that could log in there."""
         if not self._binary:
             raise NotForOpenSSH("there is no `ssh` on this machine")
-        if self._directory is None:
-            self._directory = runtime_dir()
-        self._written += 1
-        known_hosts = self._directory / f"{self._written}.known_hosts"
-        config = self._directory / f"{self._written}.config"
         links = list(_chain(link))
-        keys = [self._key_file(each, f"{self._written}.{index}.pub") for index, each in enumerate(links)]
-        known_hosts.write_text("".join(f"host{index} {_host_key(each)}\n" for index, each in enumerate(links)))
-        blocks = [_block(index, each, keys[index], len(links)) for index, each in enumerate(links)]
-        common = [
-            f"UserKnownHostsFile {_value(known_hosts)}",
-            f"ConnectTimeout {max(1, round(connect_timeout))}",
-            f"ServerAliveInterval {alive[0]}",
-            f"ServerAliveCountMax {alive[1]}",
-        ]
-        config.write_text("\n".join([*blocks, "Host *", *(f"  {line}" for line in common), _COMMON]))
+        blocks = [_block(index, each, self._key_file(each), len(links)) for index, each in enumerate(links)]
+        common = f"""\
+  ConnectTimeout {max(1, round(connect_timeout))}
+  ServerAliveInterval {alive[0]}
+  ServerAliveCountMax {alive[1]}
+{_COMMON}"""
+        known_hosts = self._write("".join(f"host{index} {_host_key(each)}\n" for index, each in enumerate(links)))
+        config = self._write("\n".join([*blocks, "Host *", f"  UserKnownHostsFile {_value(known_hosts)}", common]))
         return [self._binary, "-F", str(config), "-T", *options, TARGET]
 
     async def close(self) -> None:
@@ -81,7 +78,7 @@ class OpenSSH:
             await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
             self._directory = None
 
-    def _key_file(self, link: Link, name: str) -> str | None:
+    def _key_file(self, link: Link) -> str | None:
         """The IdentityFile that is the key which asyncssh got in with; for an agent's key its public half, written down."""
         identity = link.identity
         if identity is None:
@@ -90,12 +87,19 @@ class OpenSSH:
             raise NotForOpenSSH(f"{identity.label} is locked by a passphrase that only we were told")
         if identity.path:
             return _value(identity.path)
-        if identity.held is None or self._directory is None:
+        if identity.held is None:
             return None
-        public = self._directory / name
         encoded = base64.b64encode(identity.held.public_data).decode()
-        public.write_text(f"{identity.held.get_algorithm()} {encoded}\n")
-        return _value(public)
+        return _value(self._write(f"{identity.held.get_algorithm()} {encoded}\n", ".pub"))
+
+    def _write(self, text: str, suffix: str = "") -> Path:
+        """A file with this text, named by it: a tunnel that is opened again and again writes nothing new."""
+        if self._directory is None:
+            self._directory = runtime_dir()
+        path = self._directory / (hashlib.sha256(text.encode()).hexdigest()[:16] + suffix)
+        if not path.exists():
+            path.write_text(text)
+        return path
 
 
 def _chain(link: Link) -> Iterator[Link]:
@@ -114,6 +118,8 @@ def _host_key(link: Link) -> str:
 def _block(index: int, link: Link, key: str | None, count: int) -> str:
     """The Host entry of one hop. HostKeyAlias ties it to the one line that we wrote into known_hosts for it."""
     target = link.target
+    if not _HOSTNAME.fullmatch(target.address):  # older versions of ssh give it to a shell (ProxyJump)
+        raise NotForOpenSSH(f"{target.address!r} is not a host name")
     lines = [
         f"Host {TARGET if index == count - 1 else f'hop{index}'}",
         f"HostName {_value(target.address)}",

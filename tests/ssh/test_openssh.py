@@ -25,7 +25,9 @@ def link(target: Target, *, via: Link | None = None, identity: Identity | None =
 
 def files(words: Sequence[str]) -> tuple[Path, str, str]:
     config = Path(words[words.index("-F") + 1])
-    return config, config.read_text(), config.with_suffix(".known_hosts").read_text()
+    text = config.read_text()
+    known_hosts = text.split("UserKnownHostsFile ")[1].split("\n")[0].strip('"')
+    return config, text, Path(known_hosts).read_text()
 
 
 async def test_the_configuration_says_all_and_allows_nothing_else(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ async def test_an_agents_key_is_named_by_its_public_half(agent: Any) -> None:
         openssh = OpenSSH(keyring, "ssh")
         config, text, _ = files(openssh.command(link(target, identity=identity)))
 
-        public = config.with_name("1.0.pub")
+        (public,) = config.parent.glob("*.pub")
         assert f'IdentityFile "{public}"' in text
         assert f'IdentityAgent "{running.path}"' in text
         assert public.read_text().split()[:2] == KEY.export_public_key().decode().split()[:2]
@@ -100,12 +102,26 @@ async def test_what_cannot_be_written_safely_is_left_to_asyncssh() -> None:
         replace(good, user='ops"\nProxyCommand "evil'),
         replace(good, user="ops\nProxyCommand evil"),
         replace(good, address="a\\b"),
+        replace(good, address="a;b"),
+        replace(good, address="-oProxyCommand=evil"),
         replace(good, algorithms=(("Ciphers", "x\nProxyCommand evil"),)),
     ):
         with pytest.raises(NotForOpenSSH):
             openssh.command(link(bad))
     with pytest.raises(NotForOpenSSH, match="cannot be written"):
         openssh.command(link(good, identity=Identity("k", Path("/keys/${HOME}"))))
+    await openssh.close()
+
+
+async def test_the_same_way_writes_no_new_files(tmp_path: Path) -> None:
+    """A tunnel to a host that comes and goes for weeks does not fill the directory."""
+    openssh = OpenSSH(Keyring(NO_PROMPTS), "ssh")
+    first = openssh.command(link(Target("198.51.100.11", 22, "ops"), identity=Identity("k", tmp_path / "key")))
+    again = openssh.command(link(Target("198.51.100.11", 22, "ops"), identity=Identity("k", tmp_path / "key")))
+    other = openssh.command(link(Target("198.51.100.12", 22, "ops"), identity=Identity("k", tmp_path / "key")))
+
+    assert first == again != other
+    assert len(list(files(first)[0].parent.iterdir())) == 3
     await openssh.close()
 
 
