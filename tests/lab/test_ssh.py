@@ -18,7 +18,7 @@ from olladist.ssh.connections import Connections
 from olladist.ssh.prompts import Prompts
 from olladist.ssh.remote import SSHRunner
 from olladist.ssh.tunnel import Tunnel
-from tests.lab.machines import KEY, Hosts, address
+from tests.lab.machines import KEY, LAB, Hosts, address
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -86,8 +86,8 @@ async def eventually(question: Callable[[], Awaitable[object]], seconds: float =
 
 @contextmanager
 def listening(name: str) -> Iterator[None]:
-    """Something that answers on PORT of the host's loopback. box hosts have no python, gpu hosts neither: systemd does it."""
-    init = (Path(os.environ.get("OLLADIST_LAB", "/var/tmp/olladist-lab")) / "hosts" / name / "init").read_text().strip()
+    """Something that answers on PORT of the host's loopback: our Python in its network, for it has none."""
+    init = (LAB / "hosts" / name / "init").read_text().strip()
     script = f"{ANSWER}class S(socketserver.ThreadingTCPServer): allow_reuse_address = True\nS(('127.0.0.1', {PORT}), H).serve_forever()"
     server = subprocess.Popen(["nsenter", "-t", init, "-n", sys.executable, "-c", script])
     try:
@@ -168,7 +168,7 @@ async def test_cancelled_commands_free_their_sessions(machines: Hosts, tmp_path:
 
 
 async def _count(runner: SSHRunner, command: str, count: int) -> bool:
-    """Through the bastion's eyes: the runner has no session left."""
+    """Whether so many of a command run; asked beside the runner, whose sessions are all taken."""
     async with asyncio.timeout(5):
         link = runner.link.connection
         return len((await link.run(f"pgrep -fx '{command}'")).stdout.split()) == count  # type: ignore[union-attr]
