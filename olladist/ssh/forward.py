@@ -10,13 +10,21 @@ from typing import cast
 import asyncssh
 
 
+_EARLY_BYTES_MAX = 1024 * 1024
+
+
 class _Local(asyncio.Protocol):
-    """A client of ours. It is not read before the channel is open, so nothing has to be kept for it."""
+    """A client of ours. It is not read before the channel is open, as far as the event loop heeds that.
+
+    The one of Python 3.11.2 (Debian 12) reads on after a pause in connection_made, so what comes early is kept.
+    """
 
     _transport: asyncio.Transport
 
     def __init__(self, forwarding: "Forwarding") -> None:
         self._forwarding = forwarding
+        self._early = bytearray()
+        self._ended_early = False
         self.channel: asyncssh.SSHTCPChannel[bytes] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -24,15 +32,31 @@ class _Local(asyncio.Protocol):
         self._transport.pause_reading()
         self._forwarding.opened(self)
 
+    def join(self, channel: "asyncssh.SSHTCPChannel[bytes]") -> None:
+        """From now on this client and the channel are one connection."""
+        self.channel = channel
+        if self._early:
+            self.data_received(bytes(self._early))
+            self._early.clear()
+        if self._ended_early:
+            self.eof_received()
+        # A client that has left meanwhile is noticed now, by reading its end of file.
+        self._transport.resume_reading()
+
     def data_received(self, data: bytes) -> None:
         if self.channel:
             with contextlib.suppress(OSError):  # it may be closed from the other side
                 self.channel.write(data)
+        elif len(self._early) + len(data) > _EARLY_BYTES_MAX:
+            self._transport.abort()
+        else:
+            self._early += data
 
     def eof_received(self) -> bool:
         if self.channel:
             with contextlib.suppress(OSError):
                 self.channel.write_eof()
+        self._ended_early = True
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,9 +129,7 @@ class Forwarding:
         if local.transport.is_closing():
             channel.abort()
             return
-        local.channel = channel
-        # A client that has left meanwhile is noticed now, by reading its end of file.
-        local.transport.resume_reading()
+        local.join(channel)
 
     async def close(self) -> None:
         for task in self._opening:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from olladist.ssh.connections import Connections
-from olladist.ssh.forward import forwarded
+from olladist.ssh.forward import Forwarding, _Local, forwarded
 
 
 @pytest.fixture
@@ -37,6 +37,33 @@ async def test_bytes_go_both_ways_unchanged(link: Any, listening: Any, tmp_path:
         await writer.wait_closed()
 
     assert received == data
+
+
+class _ReadAtOnce(_Local):
+    """As the event loop of Python 3.11.2 treats it: reading goes on after the pause in connection_made."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.resume_reading()
+
+
+async def test_what_a_client_sends_before_the_channel_is_open_arrives(
+    link: Any, listening: Any, tmp_path: Path
+) -> None:
+    """Also where the event loop reads on after a pause, not a byte is lost, nor the end."""
+    async with listening(echo) as port:
+        forwarding = Forwarding(link.connection, port.port)
+        server = await asyncio.get_running_loop().create_unix_server(lambda: _ReadAtOnce(forwarding), tmp_path / "s")
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(b"early")
+        writer.write_eof()
+        received = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await forwarding.close()
+
+    assert received == b"early"
 
 
 async def test_the_socket_is_ours_alone(link: Any, tmp_path: Path) -> None:
