@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+PLAYS = $(VENV)/.plays
 
 .PHONY: help demo test lab-test lint format bench clean
 
@@ -18,7 +19,13 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)
+# The demo needs less than the tests do, and is the first thing that a newcomer waits for.
+$(PLAYS): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . 'ollama>=0.6'
+	@touch $@
+
+demo: $(PLAYS)
 	$(BIN)/olladist demo
 
 test: $(READY)
