@@ -1,5 +1,6 @@
 """The command line: which commands there are, the options before them, and how a command ends."""
 
+import gc
 import os
 import sys
 import traceback
@@ -169,7 +170,13 @@ def report_defect(kind: type[BaseException], error: BaseException, where: Traceb
     sys.stderr.write(f"hint: the traceback is at the end of {log}; please report it\n")
 
 
+# A command makes many objects that live to its end. At the default of 700 the collector walks through them all the time, which
+# is a tenth of the CPU of `status` on 50 hosts; 100 000 objects are some 10 MB.
+_COLLECT_AFTER = 100_000
+
+
 def main() -> None:
+    gc.set_threshold(_COLLECT_AFTER)
     sys.excepthook = report_defect
     # Not app(): that puts typer's own excepthook in the place of ours.
     typer.main.get_command(app)()

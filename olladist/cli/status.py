@@ -13,7 +13,7 @@ def status(
     interval: Annotated[float, typer.Option(metavar="SECONDS", min=0.5, help="How often --watch looks.")] = 2.0,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.1, help="How long a host may take to be connected.")
-    ] = 1.3,
+    ] = 0.8,
     accept_new: AcceptNew = False,
 ) -> int:
     """Show how every host does, and what is wrong.
