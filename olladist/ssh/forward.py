@@ -9,7 +9,6 @@ from typing import cast
 
 import asyncssh
 
-
 _EARLY_BYTES_MAX = 1024 * 1024
 
 
