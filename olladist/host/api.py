@@ -25,7 +25,7 @@ NO_TIMEOUT = httpx.Timeout(None, connect=5.0)
 
 
 # It is plain HTTP; httpx would read all certificate authorities for each client, which takes 27 ms of CPU.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Tag(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ class OllamaAPI:
         # A loopback Ollama answers 403 to a Host header it does not know (server/routes.go allowedHostsMiddleware).
         base = "http://127.0.0.1" if endpoint.path else f"http://{endpoint.host}:{endpoint.port}"
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(verify=_NO_TLS, uds=endpoint.path), base_url=base, timeout=ANSWER_TIMEOUT
+            transport=httpx.AsyncHTTPTransport(verify=NO_TLS, uds=endpoint.path), base_url=base, timeout=ANSWER_TIMEOUT
         )
 
     async def __aenter__(self) -> Self:

@@ -1,7 +1,6 @@
 """The control process's own HTTP connections to backends: for probes, and for answers that come from one of them."""
 
 import asyncio
-import ssl
 from dataclasses import dataclass
 
 import httpx
@@ -9,13 +8,10 @@ import httpx
 from olladist import __version__
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Change, Roster
+from olladist.host.api import NO_TLS
 
 # Probes, listings and a few shows at a time; a client's inference goes through a worker, never through here.
 _LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=4, keepalive_expiry=60.0)
-
-
-# Ollama speaks plain HTTP; httpx would read all certificate authorities for each backend, 27 ms of CPU.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Upstreams:
@@ -30,7 +26,7 @@ class Upstreams:
         if backend.id not in self._clients:
             transport = httpx.AsyncHTTPTransport(
                 uds=str(backend.tunnel) if backend.tunnel else None,
-                verify=_NO_TLS,
+                verify=NO_TLS,
                 limits=_LIMITS,
                 trust_env=False,
             )
