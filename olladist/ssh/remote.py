@@ -27,6 +27,9 @@ from olladist.ssh.words import login_command, quote
 _CHUNK = 256 * 1024  # bytes read at once where a file has to pass through us
 _SSH_FAILED = 255  # what `ssh` ends with when it is not the command that has ended (ssh(1), EXIT STATUS)
 _TRIES = 3
+# A session that sshd refuses is asked for again after 0.02, 0.04, … 2.56 s: 5.1 s in all. Nothing has run by then.
+_OPENINGS = 9
+_OPEN_PAUSE = 0.02
 
 _AGAIN = "is the host still up? what was done so far stays; run this again"
 _RESUME = "is the host still up? what has arrived stays there; run this again and the copy goes on"
@@ -130,21 +133,27 @@ class SSHRunner(Shell):
         return self._link
 
     async def _start(self, argv: tuple[str, ...], output: Output, during: str, stdin: int | None) -> Process:
-        try:
-            channel, session = await self._link.connection.create_session(
-                lambda: _Session(self._host, during, self._link, output),
-                login_command(*argv),
-                encoding=None,
-                request_pty=False,
-            )
-        except asyncssh.ChannelOpenError as error:
-            if not self._link.alive():
+        """A session that has ended counts until sshd next looks around: one that it refuses may fit, and is asked for again."""
+        problem: asyncssh.ChannelOpenError
+        for attempt in range(_OPENINGS):
+            try:
+                channel, session = await self._link.connection.create_session(
+                    lambda: _Session(self._host, during, self._link, output),
+                    login_command(*argv),
+                    encoding=None,
+                    request_pty=False,
+                )
+            except asyncssh.ChannelOpenError as error:
+                if not self._link.alive():
+                    raise _lost(self._host, during, self._link, error) from error
+                problem = error
+            except (asyncssh.Error, OSError) as error:
                 raise _lost(self._host, during, self._link, error) from error
-            hint = "sshd_config of the host needs MaxSessions 10 (its default) and no ForceCommand"
-            raise ConnectionLost(self._host, during, f"sshd opens no session: {error.reason}", hint=hint) from error
-        except (asyncssh.Error, OSError) as error:
-            raise _lost(self._host, during, self._link, error) from error
-        return RemoteProcess(channel, cast(_Session, session))
+            else:
+                return RemoteProcess(channel, cast(_Session, session))
+            await asyncio.sleep(_OPEN_PAUSE * 2**attempt)
+        hint = "sshd_config of the host needs MaxSessions 1 or more (its default is 10) and no ForceCommand"
+        raise ConnectionLost(self._host, during, f"sshd opens no session: {problem.reason}", hint=hint) from problem
 
     async def put(
         self,

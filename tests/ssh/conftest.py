@@ -63,6 +63,8 @@ class Sshd(asyncssh.SSHServer):
         self.most_starts = 0
         self.sessions = 0
         self.most_sessions = 0
+        self.sessions_max = 10  # as sshd's MaxSessions
+        self.refused_sessions = 0
         self.drop = 0  # so many connections are closed before they can log in
         self.tried: list[str] = []
         self._server: asyncssh.SSHAcceptor | None = None
@@ -74,7 +76,6 @@ class Sshd(asyncssh.SSHServer):
             port or self.port,
             server_factory=lambda: _Connection(self),
             server_host_keys=[self.key],
-            process_factory=self._run,
             encoding=None,
             reuse_address=True,
             allow_scp=False,
@@ -99,9 +100,16 @@ class Sshd(asyncssh.SSHServer):
         if self._running:
             await asyncio.wait(self._running.values())
 
-    async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+    def session(self) -> asyncssh.SSHServerProcess[bytes]:
+        """Counts it from its opening on, as sshd does."""
+        if self.sessions >= self.sessions_max:
+            self.refused_sessions += 1
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "open failed")
         self.sessions += 1
         self.most_sessions = max(self.sessions, self.most_sessions)
+        return asyncssh.SSHServerProcess(self._run, None, 3, allow_scp=False)
+
+    async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         try:
             child = await asyncio.create_subprocess_exec(
                 self.shell,
@@ -207,6 +215,9 @@ class _Connection(asyncssh.SSHServer):
     def auth_completed(self) -> None:
         self._started()
         self._sshd.logins += 1
+
+    def session_requested(self) -> asyncssh.SSHServerProcess[bytes]:
+        return self._sshd.session()
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
         if not self._sshd.forwards:

@@ -147,3 +147,24 @@ async def test_a_host_that_does_not_start_a_command_in_time_is_told(
     for connection in sshd.connections:
         connection._transport.resume_reading()
     assert await runner.check("echo again") == "again\n"
+
+
+async def test_sessions_that_sshd_still_counts_are_asked_for_again(sshd: Any, connections: Connections) -> None:
+    """With MaxSessions 2, ten commands at once all run: what is refused has not begun, and comes again."""
+    sshd.sessions_max = 2
+    runner = await connections.runner(sshd.host())
+    done = await asyncio.gather(*(runner.check(f"echo {n}") for n in range(10)))
+
+    assert done == [f"{n}\n" for n in range(10)]
+    assert sshd.refused_sessions > 0
+    assert sshd.most_sessions <= 2
+
+
+async def test_an_sshd_that_opens_no_session_is_told(sshd: Any, connections: Connections) -> None:
+    """MaxSessions 0 allows tunnels only; the setting is named."""
+    sshd.sessions_max = 0
+    runner = await connections.runner(sshd.host())
+    with pytest.raises(ConnectionLost, match="opens no session") as caught:
+        await runner.run("true")
+
+    assert "MaxSessions" in caught.value.hint
