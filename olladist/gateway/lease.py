@@ -16,7 +16,11 @@ MESSAGE_BYTES_MAX = 64 * 2**20
 
 
 class Backend(msgspec.Struct, frozen=True, array_like=True):
-    """An Ollama instance as workers see it. `address` is "unix:/path" or "host:port"."""
+    """An Ollama instance as workers see it. `address` is "unix:/path" or "host:port".
+
+    `role` is "node" for one of the fleet, "local" for the Ollama beside the gateway, "cache" for the control process with its
+    kept answers. A worker that places alone uses nodes first, the local one when no node is left, never the cache.
+    """
 
     id: int
     node: str  # "gpu1", or "gpu1:11435" where a host has several instances
@@ -24,6 +28,7 @@ class Backend(msgspec.Struct, frozen=True, array_like=True):
     slots: int
     up: bool
     models: tuple[str, ...]  # normalised names (ModelName.key)
+    role: str = "node"
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -53,6 +58,28 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=2):
     route: str
     tried: tuple[int, ...] = ()
     affinity: int = 0
+    key: str = ""  # name of the API key, "" where the gateway has none
+    cache: str = ""  # digest under which an answer may have been kept; "" for a request whose answer must be fresh
+    keep: bool = False  # the worker would keep the answer: told so that the control process can say in Grant whether to
+    deadline: float = 0.0  # seconds the client waits (X-Ollama-Timeout); 0: for ever
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """What the final chunk of an answer says; -1 for what it does not. Seconds.
+
+    Ollama's own: prompt_eval_count, eval_count, load_duration, prompt_eval_duration, eval_duration (api/types.go Metrics). OpenAI's and
+    Anthropic's carry the two counts only. `estimated`: the counts were derived from the bytes, for want of anything better.
+    """
+
+    prompt_tokens: int = -1
+    output_tokens: int = -1
+    load: float = -1.0
+    prompt: float = -1.0
+    output: float = -1.0
+    estimated: bool = False
+
+
+NO_USAGE = Usage()
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -65,6 +92,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag=3):
     first_byte: float = -1.0
     duration: float = -1.0
     received: int = 0  # bytes of the response body
+    usage: Usage = NO_USAGE
 
 
 OUTCOMES = (
@@ -90,8 +118,57 @@ class Table(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class Grant(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """`fallback` is "local" or "cache" where no node of the fleet could take it, with the `reason`: both become header fields.
+
+    For "cache" the worker sends GET /cached/DIGEST, with the digest of its Ask, to the backend's address.
+    """
+
     id: int
     backend: int
+    fallback: str = ""
+    reason: str = ""
+    keep: bool = False  # send a Keep when the answer is whole
+
+
+class Key(msgspec.Struct, frozen=True, array_like=True):
+    """An API key as workers know it: only its SHA-256 (hex), never the key."""
+
+    name: str
+    digest: str
+    models: tuple[str, ...] = ()  # patterns of names, as fnmatch takes them; empty: every model
+    manage: bool = False  # may pull, push, create, copy and delete
+
+
+class Access(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Who may come in; sent before the first Table, and whenever it changes. Without keys everybody may."""
+
+    keys: tuple[Key, ...] = ()
+
+
+class Keep(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """A whole answer of status 200 that may be given again: `body` without any transfer coding."""
+
+    cache: str
+    key: str
+    model: str
+    content_type: str
+    body: bytes
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """What a worker has counted since the last Tally, sent about once a second where there is anything; see COUNTED."""
+
+    counts: dict[str, int]
+
+
+COUNTED = (
+    "connections",  # accepted
+    "bad_request",  # 400, 408, 413, 431, 501: the request itself
+    "unauthorized",  # 401: no key, or one that is not known
+    "forbidden",  # 403: a key without the right, a foreign Host or Origin
+    "too_many",  # 429, 503: over a bound of the worker's own
+    "cut_slow",  # a client that does not read
+)
 
 
 class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=6):
@@ -103,8 +180,8 @@ class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=6):
     retry_after: int = 0
 
 
-ToControl: TypeAlias = Hello | Ask | Done
-ToWorker: TypeAlias = Table | Grant | Refuse
+ToControl: TypeAlias = Hello | Ask | Done | Keep | Tally
+ToWorker: TypeAlias = Table | Grant | Refuse | Access
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -18,6 +18,12 @@ class Limits:
     body_seconds: float = 60.0
     # Go's client keeps idle connections for 90 s, Python's httpx for 5 s.
     idle_seconds: float = 75.0
+    # A client that reads nothing of an answer that waits for it: a laptop that sleeps comes back within this or starts anew.
+    read_seconds: float = 300.0
+    # All bodies that a worker holds at once, and connections: in all, and from one address (0: no bound of its own).
+    bodies: int = 1024 * 2**20
+    connections: int = 9_500
+    connections_per_address: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,12 @@ class Settings:
     # A control process that answers nothing for so long is killed, and started again.
     hang_seconds: float = 20.0
     limits: Limits = Limits()
+    # What the inventory and the environment say, the environment winning: see control/modes.py.
+    tls_cert: str = ""
+    tls_key: str = ""
+    origins: tuple[str, ...] = ()  # beside Ollama's own (OLLAMA_ORIGINS)
+    insecure: bool = False
+    admin_digest: str = ""  # SHA-256 (hex) of OLLAMA_ADMIN_TOKEN; "": /admin is closed
 
     @property
     def lease_socket(self) -> str:
@@ -54,10 +66,15 @@ class Settings:
         return f"{self.run_dir}/api.sock"
 
     @property
+    def operator_socket(self) -> str:
+        """The same application for `olladist proxy status, reload, drain`: who may open it is the gateway's own user."""
+        return f"{self.run_dir}/operator.sock"
+
+    @property
     def address(self) -> str:
         """Where clients reach the gateway, as a URL."""
         host = f"[{self.listen_host}]" if ":" in self.listen_host else self.listen_host
-        return f"http://{host}:{self.listen_port}"
+        return f"{'https' if self.tls_cert else 'http'}://{host}:{self.listen_port}"
 
     def listening_on(self, port: int) -> "Settings":
         return replace(self, listen_port=port)

@@ -36,9 +36,24 @@ def check(declared: Declared, hosts: Mapping[str, Host], problems: Problems) -> 
         _check_instances(name, table, hosts[name], problems)
     _check_doubles(hosts, declared, problems)
     _check_models(declared, problems)
-    for name, key in declared.gateway.keys.items():
-        if (key.key_env is None) == (key.key_file is None) and not problems.touch(("gateway", "keys", name)):
-            problems.add(("gateway", "keys", name), "must have either key_env or key_file", 'key_env = "VARIABLE"')
+    _check_gateway(declared, problems)
+
+
+def _check_gateway(declared: Declared, problems: Problems) -> None:
+    gateway = declared.gateway
+    for name, key in gateway.keys.items():
+        given = [source for source in (key.key_env, key.key_file, key.sha256) if source is not None]
+        if len(given) != 1 and not problems.touch(("gateway", "keys", name)):
+            problems.add(
+                ("gateway", "keys", name), "must have one of key_env, key_file and sha256", 'key_env = "VARIABLE"'
+            )
+    if gateway.cloud is not None and gateway.cloud not in declared.hosts:
+        problems.add(
+            ("gateway", "cloud"), f"there is no host {gateway.cloud!r}", nearest(gateway.cloud, tuple(declared.hosts))
+        )
+    if (gateway.tls_cert is None) != (gateway.tls_key is None):
+        given_one, missing = ("tls_cert", "tls_key") if gateway.tls_cert else ("tls_key", "tls_cert")
+        problems.add(("gateway", given_one), f"needs {missing} beside it", "both are PEM files")
 
 
 def _check_names(declared: Declared, problems: Problems) -> None:

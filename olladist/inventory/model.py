@@ -41,6 +41,21 @@ class Strategy(StrEnum):
     MODEL_AFFINITY = "model-affinity"
 
 
+class Mode(StrEnum):
+    """Whose Ollama answers: the fleet's; the local one, the fleet where that cannot; the local one alone."""
+
+    DISTRIBUTED = "distributed"
+    LOCAL = "local"
+    STANDALONE = "standalone"
+
+
+class Fallback(StrEnum):
+    """What answers where no host of the fleet can."""
+
+    LOCAL = "local"
+    CACHE = "cache"
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One Ollama server on a host; `gpus` None means all of them, () means none (CPU).
@@ -85,11 +100,17 @@ class DeclaredModel:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """Who may use the gateway; the key itself is in a variable of the environment or in a file, never here."""
+    """Who may use the gateway; the key itself is in a variable of the environment or in a file, or only its SHA-256 is known."""
 
     name: str
     variable: str | None = None
     file: Path | None = None
+    sha256: str | None = None  # hex
+    models: tuple[str, ...] = ()  # patterns; empty: every model
+    manage: bool = False  # may pull, push, create, copy and delete models
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    priority: int = 0  # higher goes first
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +119,16 @@ class Gateway:
     workers: int = 1
     strategy: Strategy = Strategy.MODEL_AFFINITY
     transport: Transport = Transport.TUNNEL
+    mode: Mode = Mode.DISTRIBUTED
     local: str | None = None
+    fallback: tuple[Fallback, ...] = (Fallback.LOCAL, Fallback.CACHE)  # in this order, whatever the file's is
+    cache_mb: int = 64
+    cache_hours: int = 24
+    replicas: int = 2  # hosts that an undeclared model is pulled to
+    cloud: str | None = None  # the host that is signed in to ollama.com; None: the first one
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    origins: tuple[str, ...] = ()
     keys: tuple[ApiKey, ...] = ()
 
 

@@ -11,16 +11,26 @@ from olladist.inventory.model import (
     ApiKey,
     Connection,
     DeclaredModel,
+    Fallback,
     Gateway,
     Host,
     HostKeys,
     Instance,
     Inventory,
+    Mode,
     Service,
     Strategy,
     Transport,
 )
-from olladist.inventory.tables import FleetTable, GatewayTable, HostTable, InstanceTable, ModelTable, SharedTable
+from olladist.inventory.tables import (
+    FleetTable,
+    GatewayTable,
+    HostTable,
+    InstanceTable,
+    KeyTable,
+    ModelTable,
+    SharedTable,
+)
 from olladist.ollama.names import parse_name
 from olladist.ollama.release import LATEST, is_version
 
@@ -96,17 +106,42 @@ def _model(name: str, table: ModelTable, folder: Path) -> DeclaredModel:
 
 def _gateway(table: GatewayTable, folder: Path) -> Gateway:
     default = Gateway()
+    chosen = default.fallback if table.fallback is None else tuple(f for f in Fallback if f in table.fallback)
     return Gateway(
         listen=table.listen or default.listen,
         workers=table.workers or default.workers,
         strategy=Strategy(table.strategy or default.strategy),
         transport=Transport(table.transport or default.transport),
+        mode=Mode(table.mode or default.mode),
         local=table.local,
-        keys=tuple(
-            ApiKey(name, key.key_env, Path(absolute(key.key_file, folder)) if key.key_file else None)
-            for name, key in table.keys.items()
-        ),
+        fallback=chosen,
+        cache_mb=table.cache_mb or default.cache_mb,
+        cache_hours=table.cache_hours or default.cache_hours,
+        replicas=table.replicas or default.replicas,
+        cloud=table.cloud,
+        tls_cert=_path(table.tls_cert, folder),
+        tls_key=_path(table.tls_key, folder),
+        origins=tuple(table.origins or ()),
+        keys=tuple(_key(name, key, folder) for name, key in table.keys.items()),
     )
+
+
+def _key(name: str, table: KeyTable, folder: Path) -> ApiKey:
+    return ApiKey(
+        name=name,
+        variable=table.key_env,
+        file=_path(table.key_file, folder),
+        sha256=table.sha256,
+        models=tuple(table.models),
+        manage=table.manage,
+        requests_per_minute=table.requests_per_minute,
+        tokens_per_minute=table.tokens_per_minute,
+        priority=table.priority,
+    )
+
+
+def _path(text: str | None, folder: Path) -> Path | None:
+    return Path(absolute(text, folder)) if text is not None else None
 
 
 def merged(*layers: Mapping[str, str]) -> dict[str, str]:

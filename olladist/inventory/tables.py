@@ -11,13 +11,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
 from olladist.inventory.destination import is_host, is_user, parse_destination
-from olladist.inventory.model import Connection, HostKeys, Service, Strategy, Transport
+from olladist.inventory.model import Connection, Fallback, HostKeys, Mode, Service, Strategy, Transport
 from olladist.inventory.problems import nearest
 from olladist.ollama.release import ARCHIVE_ENDINGS, LATEST, is_version, normalise
 
 WORKERS_MAX = 64
 # A host's GPUs, its instances, the copies of a model: far above what is real, far below what would hurt.
 COUNT_MAX = 1024
+RATE_MAX = 10**9
+CACHE_MB_MAX = 1024 * 1024
+CACHE_HOURS_MAX = 24 * 366
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _URL = re.compile(r"https?://[^\s/]+\S*")
@@ -217,6 +220,12 @@ class ModelTable(Table):
 class KeyTable(Table):
     key_env: Annotated[Text, AfterValidator(_variable)] | None = None
     key_file: Text | None = None
+    sha256: Annotated[Text, AfterValidator(_sha256)] | None = None
+    models: Annotated[list[Text], BeforeValidator(_listed)] = []
+    manage: bool = False
+    requests_per_minute: Annotated[int, _between(1, RATE_MAX, "a number")] | None = None
+    tokens_per_minute: Annotated[int, _between(1, RATE_MAX, "a number")] | None = None
+    priority: Annotated[int, _between(-10, 10, "a number")] = 0
 
 
 class GatewayTable(Table):
@@ -224,7 +233,16 @@ class GatewayTable(Table):
     workers: Annotated[int, _between(1, WORKERS_MAX, "a number")] | None = None
     strategy: Annotated[Text, AfterValidator(_strategy), _one_of(*Strategy)] | None = None
     transport: Annotated[Text, _one_of(*Transport)] | None = None
+    mode: Annotated[Text, _one_of(*Mode)] | None = None
     local: Annotated[Text, AfterValidator(_url)] | None = None
+    fallback: Annotated[list[Annotated[Text, _one_of(*Fallback)]], BeforeValidator(_listed)] | None = None
+    cache_mb: Annotated[int, _between(1, CACHE_MB_MAX, "a number")] | None = None
+    cache_hours: Annotated[int, _between(1, CACHE_HOURS_MAX, "a number")] | None = None
+    replicas: Count | None = None
+    cloud: Text | None = None
+    tls_cert: Text | None = None
+    tls_key: Text | None = None
+    origins: Annotated[list[Text], BeforeValidator(_listed)] | None = None
     keys: dict[str, KeyTable] = {}
 
 

@@ -1,7 +1,10 @@
-"""Everything that is not inference, as an ordinary web application: to a worker one more upstream, on api.sock."""
+"""Everything that is not inference, as an ordinary web application: to a worker one more upstream, on api.sock.
+
+Each module brings what it answers: Ollama's routes by their names, and pages of our own by their paths.
+"""
 
 import html
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -12,20 +15,15 @@ from starlette.responses import Response
 from starlette.routing import Route as WebRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from olladist.gateway.control import documents
-from olladist.gateway.control.catalog import merge_loaded, merge_tags, openai_model
+from olladist.gateway.control import documents, listings
 from olladist.gateway.control.lease_server import MODE
 from olladist.gateway.control.parts import Parts
-from olladist.gateway.control.show import Answer, Shower
+from olladist.gateway.control.web import JSON, Answer, error_response, json_response, response
 from olladist.ollama import framing
 from olladist.ollama.routes import Route, allowed_methods, find
 
-# A listing that is younger than this is as good as one asked for now; the bound is on what a client waits for a slow host, whose
-# last known listing is used then.
-YOUNG = 0.2
-PATIENCE = 0.5
+_ANSWERS: tuple[Callable[[Parts], Mapping[str, Answer]], ...] = (listings.answers,)
 
-JSON = "application/json; charset=utf-8"
 
 # What stands in for the routes that change hosts, until the gateway does them itself.
 _INSTEAD = {
@@ -44,118 +42,65 @@ _INSTEAD = {
 
 def make_app(parts: Parts) -> ASGIApp:
     """The application; every answer says that it comes from a fleet."""
-    answers = Answers(parts)
     app = Starlette(
-        routes=[
-            WebRoute("/healthz", answers.healthz),
-            WebRoute("/api/distributed/status", answers.status),
-            WebRoute("/api/distributed/nodes", answers.nodes),
-        ],
+        routes=[page for pages in _PAGES for page in pages(parts)],
         exception_handlers={HTTPException: _as_gin},
     )
     app.router.redirect_slashes = False
-    app.router.default = answers.ollama
+    app.router.default = _ollama({name: answer for answers in _ANSWERS for name, answer in answers(parts).items()})
     return _with_mode(app)
 
 
-class Answers:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        shower = Shower(parts)
-        self._routes: Mapping[str, Callable[[Request, Route], Awaitable[Response]]] = {
-            "root": self._root,
-            "version": self._version,
-            "status": _relay(shower.any_node),
-            "tags": self._tags,
-            "ps": self._ps,
-            "show": _relay(shower.show),
-            "v1/models": self._openai_models,
-            "v1/model": _relay(shower.openai_model),
-        }
+def _pages(parts: Parts) -> Sequence[WebRoute]:
+    async def healthz(_request: Request) -> Response:
+        return json_response({"status": "ok"})
 
-    # Ours.
+    async def status(_request: Request) -> Response:
+        return response(msgspec.json.encode(documents.status(parts)), JSON)
 
-    async def healthz(self, _request: Request) -> Response:
-        return _json({"status": "ok"})
+    async def nodes(_request: Request) -> Response:
+        return response(msgspec.json.encode(documents.nodes(parts)), JSON)
 
-    async def status(self, _request: Request) -> Response:
-        return _response(msgspec.json.encode(documents.status(self._parts)), JSON)
+    return [
+        WebRoute("/healthz", healthz),
+        WebRoute("/api/distributed/status", status),
+        WebRoute("/api/distributed/nodes", nodes),
+    ]
 
-    async def nodes(self, _request: Request) -> Response:
-        return _response(msgspec.json.encode(documents.nodes(self._parts)), JSON)
 
-    # Ollama's.
+_PAGES: tuple[Callable[[Parts], Sequence[WebRoute]], ...] = (_pages,)
 
-    async def ollama(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+def _ollama(answers: Mapping[str, Answer]) -> ASGIApp:
+    async def ollama(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         # As it was sent: find() decodes it once, as gin does.
         path = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
         route = find(request.method, path)
         if route is None and path.endswith("/") and find(request.method, path[:-1]):
-            response = _moved(request, path[:-1])
+            answer = _moved(request, path[:-1])
         elif route is None:
-            response = _no_route(", ".join(allowed_methods(path)))
-        elif answer := self._routes.get(route.name):
-            response = await answer(request, route)
+            answer = _no_route(", ".join(allowed_methods(path)))
+        elif route.name in answers:
+            answer = await answers[route.name](request, route)
         else:
-            response = _not_here(route)
-        await response(scope, receive, send)
+            answer = _not_here(route)
+        await answer(scope, receive, send)
 
-    async def _root(self, _request: Request, _route: Route) -> Response:
-        return _response(b"Ollama is running", "text/plain; charset=utf-8")
-
-    async def _version(self, _request: Request, _route: Route) -> Response:
-        return _json({"version": documents.ollama_version(self._parts)})
-
-    async def _tags(self, _request: Request, _route: Route) -> Response:
-        await self._parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
-        listings = {node: seen.tags for node, seen in self._parts.roster.live().items()}
-        return _json({"models": [row.fields for row in merge_tags(listings)]})
-
-    async def _ps(self, _request: Request, _route: Route) -> Response:
-        await self._parts.prober.refresh_loaded(older_than=YOUNG, within=PATIENCE)
-        listings = {node: seen.loaded for node, seen in self._parts.roster.live().items()}
-        return _json({"models": [row.fields for row in merge_loaded(listings)]})
-
-    async def _openai_models(self, _request: Request, _route: Route) -> Response:
-        await self._parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
-        listings = {node: seen.tags for node, seen in self._parts.roster.live().items()}
-        rows = [openai_model(row) for row in merge_tags(listings)]
-        # `null` for none: a nil slice of Go (openai/openai.go ToListCompletion). json.Encoder ends with a newline.
-        return _response(framing.encode({"object": "list", "data": rows or None}) + b"\n", "application/json")
-
-
-def _relay(answer: Callable[[Request, Route], Awaitable[Answer]]) -> Callable[[Request, Route], Awaitable[Response]]:
-    async def respond(request: Request, route: Route) -> Response:
-        given = await answer(request, route)
-        headers = {"X-Ollama-Node": given.node} if given.node else {}
-        if given.retry_after:
-            headers["Retry-After"] = str(given.retry_after)
-        return _response(given.body, given.content_type, given.status, headers)
-
-    return respond
-
-
-def _response(body: bytes, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A response with the content type as it stands: Starlette would add a charset to what is to be as gin writes it."""
-    return Response(body, status, {"Content-Type": content_type, **(headers or {})})
-
-
-def _json(value: object) -> Response:
-    return _response(framing.encode(value), JSON)
+    return ollama
 
 
 def _not_here(route: Route) -> Response:
     instead = _INSTEAD.get(route.name, "ask a host itself (`olladist ssh HOST`)")
     text = f"the gateway does not do {route.methods[0]} {route.path} yet: {instead}"
-    return _response(framing.error_body(route.dialect, 501, text), framing.error_content_type(route.dialect), 501)
+    return error_response(route.dialect, 501, text)
 
 
 def _no_route(allowed: str) -> Response:
     """Gin's own answers."""
     if not allowed:
-        return _response(framing.NOT_FOUND, framing.PLAIN, 404)
-    return _response(framing.METHOD_NOT_ALLOWED, framing.PLAIN, 405, {"Allow": allowed})
+        return response(framing.NOT_FOUND, framing.PLAIN, 404)
+    return response(framing.METHOD_NOT_ALLOWED, framing.PLAIN, 405, {"Allow": allowed})
 
 
 def _moved(request: Request, path: str) -> Response:
@@ -164,7 +109,7 @@ def _moved(request: Request, path: str) -> Response:
     if request.method != "GET":
         return Response(status_code=307, headers={"Location": location})
     body = f'<a href="{html.escape(location)}">Moved Permanently</a>.\n\n'.encode()
-    return _response(body, "text/html; charset=utf-8", 301, {"Location": location})
+    return response(body, "text/html; charset=utf-8", 301, {"Location": location})
 
 
 async def _as_gin(_request: Request, error: Exception) -> Response:

@@ -7,7 +7,20 @@ from typing import cast
 import structlog
 
 from olladist.gateway.edge.backends import Asker, Backend, Backends, least_running
-from olladist.gateway.lease import Ask, Done, Grant, Held, Hello, Refuse, Table, ToControl, ToWorker, Unpacker, pack
+from olladist.gateway.lease import (
+    Access,
+    Ask,
+    Done,
+    Grant,
+    Held,
+    Hello,
+    Refuse,
+    Table,
+    ToControl,
+    ToWorker,
+    Unpacker,
+    pack,
+)
 from olladist.ollama.names import InvalidName, parse_name
 from olladist.ollama.refusal import refusal
 
@@ -25,6 +38,7 @@ class Leases(asyncio.Protocol):
         self._path = path
         self._backends = backends
         self._next = 0
+        self.access: Access | None = None  # None until the control process has said who may come in
         self.has_table = asyncio.Event()
         # Of one connection; `_asking` waits for a Grant or a Refuse.
         self._transport: asyncio.Transport | None = None
@@ -103,8 +117,10 @@ class Leases(asyncio.Protocol):
                 self._granted(message)
             elif isinstance(message, Refuse):
                 self._refused(message)
-            else:
+            elif isinstance(message, Table):
                 self._table(message)
+            else:
+                self.access = message
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -175,7 +175,7 @@ class Control:
             writer.write(pack(self.table()))
         elif isinstance(message, Done):
             self.dones.append(message)
-        else:
+        elif isinstance(message, Ask):
             self.asks.append(message)
             decision = self.decide(message)
             if decision is not None:
