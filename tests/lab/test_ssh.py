@@ -404,4 +404,4 @@ asyncio.run(main())
     await owner.wait()
 
     await until(lambda: not ours(), 5)
-    assert machines.ssh("root", NEAR, "pgrep -u ops -x cat || true") == ""
+    await until(lambda: machines.ssh("root", NEAR, "pgrep -u ops -x cat || true") == "", 5)
