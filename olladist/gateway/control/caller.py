@@ -1,12 +1,12 @@
 """Who calls: a client through a worker, with or without an API key, or the operator over a socket of his own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from hashlib import sha256
 from hmac import compare_digest
 
 from starlette.requests import Request
 
+from olladist.gateway import access
 from olladist.gateway.lease import Key
 from olladist.gateway.settings import Settings
 
@@ -32,22 +32,26 @@ class Caller:
         return self.operator or self.admin
 
     def may_use(self, model: str) -> bool:
-        """Whether they may know of a model; `model` is a normalised name, or one as it was sent."""
-        return self.key is None or not self.key.models or any(fnmatchcase(model, shape) for shape in self.key.models)
+        """Whether they may know of a model, given by any spelling of its name."""
+        return access.may_use(self.key, model)
 
 
-def caller(request: Request, settings: Settings, keys: dict[str, Key]) -> Caller:
+# Who comes without a key, to what is always open, or with one that a reload has taken away since.
+_NOTHING = Key("", "", ("-",))
+
+
+def caller(request: Request, settings: Settings, keys: Mapping[str, Key]) -> Caller:
     """`keys` by name. A worker has checked the key already; the token of an administrator is checked here, in constant time."""
     server = request.scope.get("server") or ("", None)
     if server[0] == settings.operator_socket:
         return Caller(operator=True)
     if _is_admin(request, settings):
         return Caller(admin=True)
-    return Caller(key=keys.get(request.headers.get(KEY_HEADER, "")))
+    return Caller(key=keys.get(request.headers.get(KEY_HEADER, ""), _NOTHING) if keys else None)
 
 
 def _is_admin(request: Request, settings: Settings) -> bool:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if not settings.admin_digest or scheme.lower() != "bearer":
         return False
-    return compare_digest(sha256(token.strip().encode()).hexdigest(), settings.admin_digest)
+    return compare_digest(access.digest_of(token.strip().encode()), settings.admin_digest)

@@ -11,7 +11,19 @@ import structlog
 
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.roster import Change, Seen
-from olladist.gateway.lease import MESSAGE_BYTES_MAX, Ask, Done, Grant, Hello, Refuse, Table, ToControl, Unpacker, pack
+from olladist.gateway.lease import (
+    MESSAGE_BYTES_MAX,
+    Access,
+    Ask,
+    Done,
+    Grant,
+    Hello,
+    Refuse,
+    Table,
+    ToControl,
+    Unpacker,
+    pack,
+)
 from olladist.scheduling.health import State
 
 log = structlog.get_logger()
@@ -42,6 +54,7 @@ class LeaseServer:
         self._revision = 0
         self._table = b""  # empty when it has to be made anew
         self._listed: frozenset[int] = frozenset()  # the backends in it
+        self._access = pack(Access())
         dispatcher.roster.listeners.append(self._changed)
 
     async def run(self, path: Path, listening: Callable[[], None] = lambda: None) -> None:
@@ -61,6 +74,13 @@ class LeaseServer:
             for task in self._waiting.values():
                 task.cancel()
 
+    def set_access(self, access: Access) -> None:
+        """Tells the workers who may come in, before they get their first table and now."""
+        self._access = pack(access)
+        for worker in tuple(self.workers.values()):
+            if worker.hello:
+                worker.send(self._access)
+
     def received(self, worker: "Worker", message: ToControl) -> None:
         """Raises ValueError for what a worker may not send."""
         match message:
@@ -72,6 +92,7 @@ class LeaseServer:
                 self.dispatcher.done(worker.number, message)
             case Hello():
                 self.dispatcher.hello(worker.number, message)
+                worker.send(self._access)
                 self._send_table(worker)
 
     def disconnected(self, worker: "Worker") -> None:

@@ -14,7 +14,20 @@ from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.lease_server import LeaseServer, Worker
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.lease import Ask, Done, Grant, Hello, Refuse, Table, ToControl, ToWorker, Unpacker, pack
+from olladist.gateway.lease import (
+    Access,
+    Ask,
+    Done,
+    Grant,
+    Hello,
+    Key,
+    Refuse,
+    Table,
+    ToControl,
+    ToWorker,
+    Unpacker,
+    pack,
+)
 from olladist.inventory.model import Host, Strategy
 from olladist.ollama.names import parse_name
 from tests.gateway.control.nodes import task_group, wait_until
@@ -37,6 +50,7 @@ class Client:
         self.reader, self.writer = reader, writer
         self._unpacker: Unpacker[ToWorker] = Unpacker(ToWorker)
         self._got: list[ToWorker] = []
+        self.access: list[Access] = []  # kept apart: it comes before the first table
 
     def send(self, *messages: ToControl) -> None:
         self.writer.write(b"".join(map(pack, messages)))
@@ -46,7 +60,12 @@ class Client:
             data = await asyncio.wait_for(self.reader.read(65536), 10)
             if not data:
                 raise EOFError
-            self._got += self._unpacker.feed(data)
+            for message in self._unpacker.feed(data):
+                if isinstance(message, Access):
+                    assert self.access or not self._got, "who may come in is said before the first table"
+                    self.access.append(message)
+                else:
+                    self._got.append(message)
         return self._got.pop(0)
 
     async def closed(self) -> bool:
@@ -322,3 +341,19 @@ async def test_the_socket_is_private_and_replaces_an_old_one(tmp_path: Path) -> 
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             await gateway.worker()
         path.touch()
+
+
+async def test_workers_are_told_who_may_come_in(gateway: Fixture) -> None:
+    """Before their first table, and again at once when it changes."""
+    await gateway.start(1)
+    first = Access((Key("team", "a" * 64),))
+    gateway.server.set_access(first)
+    client = await gateway.connect(Hello(1, 100))
+    assert isinstance(await client.next(), Table)
+    assert client.access == [first]
+
+    gateway.server.set_access(Access())
+    client.send(Ask(1, "tiny", "chat"))
+
+    assert await client.next() == Grant(1, 1)
+    assert client.access == [first, Access()]

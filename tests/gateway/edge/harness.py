@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from olladist.gateway.edge.process import Edge, listen
-from olladist.gateway.lease import Ask, Backend, Done, Grant, Hello, Refuse, Table, ToControl, Unpacker, pack
+from olladist.gateway.lease import Access, Ask, Backend, Done, Grant, Hello, Refuse, Table, ToControl, Unpacker, pack
 from olladist.gateway.settings import Settings
 
 MODEL = "registry.ollama.ai/library/tiny:latest"
@@ -144,6 +144,7 @@ class Control:
         self.nodes: list[Node] = []
         self.down: set[str] = set()
         self.models: tuple[str, ...] = (MODEL,)
+        self.access = Access()
         self.hellos: list[Hello] = []
         self.asks: list[Ask] = []
         self.dones: list[Done] = []
@@ -172,7 +173,7 @@ class Control:
     def _received(self, message: ToControl, writer: asyncio.StreamWriter) -> None:
         if isinstance(message, Hello):
             self.hellos.append(message)
-            writer.write(pack(self.table()))
+            writer.write(pack(self.access) + pack(self.table()))
         elif isinstance(message, Done):
             self.dones.append(message)
         elif isinstance(message, Ask):
@@ -190,7 +191,7 @@ class Control:
 
     def push(self) -> None:
         for writer in self._writers:
-            writer.write(pack(self.table()))
+            writer.write(pack(self.access) + pack(self.table()))
 
     def grant(self, number: int) -> None:
         """Answers the last Ask late."""
