@@ -23,6 +23,7 @@ from olladist.gateway.edge.head import (
 )
 from olladist.gateway.edge.upstream import Answer
 from olladist.gateway.edge.worker import Worker
+from olladist.gateway.lease import Key
 from olladist.ollama.routes import Dialect
 from olladist.units import size
 
@@ -77,6 +78,7 @@ class Downstream(asyncio.Protocol):
         "_since",
         "exchange",
         "head",
+        "key",
         "peer",
         "state",
         "transport",
@@ -103,6 +105,7 @@ class Downstream(asyncio.Protocol):
         self.state = State.HEAD
         self.exchange: Exchange | None = None
         self.head: RequestHead | None = None
+        self.key: Key | None = None  # who asks; None where the gateway has no keys
         self._rest = b""
         self._looked_at = 0
         self._left = 0
