@@ -1,6 +1,10 @@
 """The control process's own HTTP connections to backends: for probes, and for answers that come from one of them."""
 
 import asyncio
+import socket
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -12,48 +16,23 @@ from olladist.host.api import NO_TLS
 
 # Probes, listings and a few shows at a time; a client's inference goes through a worker, never through here.
 _LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=4, keepalive_expiry=60.0)
+# What changes a host is asked on a connection of its own, made for it: none has gone stale, and a hundred pulls that take hours
+# keep no probe waiting.
+_UNBOUNDED = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
+CONNECT_SECONDS = 5.0
+# The most that Ollama's own client takes (api/client.go maxBufferSize).
+LINE_BYTES_MAX = 8 * 10**6
 
-class Upstreams:
-    """One HTTP client for each backend of the roster, to be made before whoever uses them; it follows no redirect, uses no proxy of the environment and has no timeout of its own."""
-
-    def __init__(self, roster: Roster) -> None:
-        self._clients: dict[int, httpx.AsyncClient] = {}
-        self._closing: set[asyncio.Task[None]] = set()
-        roster.listeners.append(self._changed)
-
-    def client(self, backend: Backend) -> httpx.AsyncClient:
-        if backend.id not in self._clients:
-            transport = httpx.AsyncHTTPTransport(
-                uds=str(backend.tunnel) if backend.tunnel else None,
-                verify=NO_TLS,
-                limits=_LIMITS,
-                trust_env=False,
-            )
-            self._clients[backend.id] = httpx.AsyncClient(
-                transport=transport,
-                base_url=backend.url,
-                timeout=None,  # noqa: S113  each call has its own bound, as a whole and not by its parts
-                trust_env=False,
-                headers={"user-agent": f"olladist/{__version__}", "accept-encoding": "identity"},
-            )
-        return self._clients[backend.id]
-
-    async def close(self) -> None:
-        for number in tuple(self._clients):
-            self._close(number)
-        if self._closing:
-            await asyncio.wait(self._closing)
-
-    def _changed(self, change: Change) -> None:
-        if change.after is None:
-            self._close(change.backend.id)
-
-    def _close(self, number: int) -> None:
-        if client := self._clients.pop(number, None):
-            task = asyncio.get_running_loop().create_task(client.aclose())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+# A peer that was switched off in the middle of a pull is given up after 5 + 3 x 5 s, as workers do it for inference.
+_KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+if sys.platform == "linux":
+    _KEEPALIVE += [
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 15_000),
+    ]
 
 
 class Failed(Exception):
@@ -69,6 +48,141 @@ class Answered:
     status: int
     content_type: str
     body: bytes
+
+
+class Exchange:
+    """An answer whose head is here and whose body comes as it is asked for; it ends with the block that opened it."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        self.headers = response.headers
+        self._response = response
+
+    @property
+    def content_type(self) -> str:
+        return str(self.headers.get("content-type", ""))
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes; Failed where it ends before its end."""
+        with _mapped():
+            async for chunk in self._response.aiter_raw():
+                yield chunk
+
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """The lines of NDJSON without their ends; empty ones are left out, for no client takes them."""
+        rest = bytearray()
+        async for chunk in self.chunks():
+            first, *others = chunk.split(b"\n")
+            rest += first
+            for other in others:
+                if line := bytes(rest).strip():
+                    yield line
+                rest = bytearray(other)
+            if len(rest) > LINE_BYTES_MAX:
+                raise Failed(f"sent a line of more than {LINE_BYTES_MAX} bytes")
+        if line := bytes(rest).strip():
+            yield line
+
+    async def body(self, bytes_max: int) -> bytes:
+        """The whole body; Failed where it is longer than that."""
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > bytes_max:
+                raise Failed(f"answered more than {bytes_max} bytes")
+        return bytes(body)
+
+
+class Upstreams:
+    """HTTP clients for each backend of the roster, to be made before whoever uses them; they follow no redirect, use no proxy of the environment and have no timeout of their own."""
+
+    def __init__(self, roster: Roster) -> None:
+        self._clients: dict[int, httpx.AsyncClient] = {}
+        self._unbounded: dict[int, httpx.AsyncClient] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        roster.listeners.append(self._changed)
+
+    def client(self, backend: Backend) -> httpx.AsyncClient:
+        """For questions with short answers."""
+        if backend.id not in self._clients:
+            self._clients[backend.id] = _client(backend, _LIMITS)
+        return self._clients[backend.id]
+
+    def unbounded(self, backend: Backend) -> httpx.AsyncClient:
+        """For what changes a host or takes long: as many connections at a time as are asked for, each used once."""
+        if backend.id not in self._unbounded:
+            self._unbounded[backend.id] = _client(backend, _UNBOUNDED)
+        return self._unbounded[backend.id]
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        backend: Backend,
+        method: str,
+        path: str,
+        *,
+        content: bytes | AsyncIterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Exchange]:
+        """The answer as soon as its head is here, of any status; Failed where there is none.
+
+        Nothing but the connection has a timeout: a registry may take hours. The connection closes with the block, at once, which
+        is how an Ollama learns that nobody wants the rest.
+        """
+        if isinstance(content, bytes):
+            headers = {"content-type": "application/json", **(headers or {})}
+        client = self.unbounded(backend)
+        request = client.build_request(method, path, content=content, headers=headers)
+        with _mapped():
+            response = await client.send(request, stream=True)
+        try:
+            yield Exchange(response)
+        finally:
+            await response.aclose()
+
+    async def close(self) -> None:
+        for number in {*self._clients, *self._unbounded}:
+            self._close(number)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _changed(self, change: Change) -> None:
+        if change.after is None:
+            self._close(change.backend.id)
+
+    def _close(self, number: int) -> None:
+        for clients in (self._clients, self._unbounded):
+            if client := clients.pop(number, None):
+                task = asyncio.get_running_loop().create_task(client.aclose())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+
+def _client(backend: Backend, limits: httpx.Limits) -> httpx.AsyncClient:
+    transport = httpx.AsyncHTTPTransport(
+        uds=str(backend.tunnel) if backend.tunnel else None,
+        verify=NO_TLS,
+        limits=limits,
+        trust_env=False,
+        socket_options=None if backend.tunnel else _KEEPALIVE,
+    )
+    return httpx.AsyncClient(
+        transport=transport,
+        base_url=backend.url,
+        timeout=httpx.Timeout(
+            None, connect=CONNECT_SECONDS
+        ),  # each call has its own bound, as a whole and not by its parts
+        trust_env=False,
+        headers={"user-agent": f"olladist/{__version__}", "accept-encoding": "identity"},
+    )
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise Failed(_problem(error)) from error
 
 
 async def fetch(
@@ -96,8 +210,12 @@ async def fetch(
 def _problem(error: httpx.HTTPError) -> str:
     """What went wrong on the way, in a few words."""
     match error:
+        case httpx.ConnectTimeout():
+            return f"no connection within {CONNECT_SECONDS:g} s"
         case httpx.ConnectError():
             return "no connection" + (f" ({error})" if str(error) else "")
+        case httpx.RemoteProtocolError() if "peer closed" in str(error):
+            return "closed the connection before its answer was whole"
         case httpx.RemoteProtocolError():
             return f"does not speak HTTP as it should ({error})" if str(error) else "closed the connection"
         case httpx.NetworkError():
