@@ -1,12 +1,27 @@
-"""The backends an inventory stands for: one for each Ollama instance on each host."""
+"""Who answers requests: each Ollama instance on each host of the inventory, the Ollama beside the gateway, its own kept answers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
+from olladist.gateway import lease
 from olladist.inventory.model import Connection, Host, Instance, Transport
 from olladist.ollama.env import slots
+
+# Neither is counted with the nodes, so that they keep their numbers whatever becomes of the inventory.
+LOCAL_ID: Final = 2**31 - 1
+CACHE_ID: Final = 2**31 - 2
+_NODES_MAX: Final = 2**30
+
+
+class Role(StrEnum):
+    """`node`: one of the fleet. `local`: the Ollama beside the gateway. `cache`: answers that the gateway has kept."""
+
+    NODE = "node"
+    LOCAL = "local"
+    CACHE = "cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +39,7 @@ class Backend:
     address: str
     slots: int
     tunnel: Path | None = None
+    role: Role = Role.NODE
 
     @property
     def url(self) -> str:
@@ -48,6 +64,7 @@ def backends_of(
 ) -> tuple[Backend, ...]:
     """The backends of `hosts`; sockets of tunnels lie in `tunnels`. `ids` are those given to nodes before."""
     backends = []
+    ids = {node: number for node, number in ids.items() if number < _NODES_MAX}
     following = max(ids.values(), default=-1) + 1
     for host in hosts:
         for instance in host.instances:
@@ -56,6 +73,25 @@ def backends_of(
             following = max(following, number + 1)
             backends.append(_backend(number, node, host, instance, transport, tunnels))
     return tuple(backends)
+
+
+def local_backend(url: str, nodes: Iterable[str]) -> Backend:
+    """The Ollama beside the gateway, which is at `url` (http://HOST:PORT); `nodes` are the names that are taken already."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    node = free_name(Role.LOCAL, nodes)
+    here = Host(name=node, address=host.strip("[]"), connection=Connection.LOCAL)
+    return Backend(LOCAL_ID, node, here, int(port), f"{host}:{port}", slots({}), role=Role.LOCAL)
+
+
+def cache_row(api_socket: str, nodes: Iterable[str]) -> lease.Backend:
+    """The control process as workers see it when they fetch an answer that it has kept."""
+    return lease.Backend(CACHE_ID, free_name(Role.CACHE, nodes), f"unix:{api_socket}", 1, True, (), Role.CACHE.value)
+
+
+def free_name(role: Role, nodes: Iterable[str]) -> str:
+    """What `role` is called beside these nodes: hosts may be called "local" too, but no name of a host has an @ in it."""
+    taken = role.value in {node.lower() for node in nodes}
+    return f"{role.value}@gateway" if taken else role.value
 
 
 def _backend(number: int, node: str, host: Host, instance: Instance, transport: Transport, tunnels: Path) -> Backend:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from olladist.gateway import lease
 from olladist.gateway.control.answers import Row
-from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.backends import LOCAL_ID, Backend, Role
+from olladist.gateway.control.modes import Serving
 from olladist.scheduling import health
 from olladist.scheduling.health import Health, Standing, State
 
@@ -49,25 +50,33 @@ _NOBODY: frozenset[int] = frozenset()
 class Roster:
     """Values about backends, replaced whole; whoever listens is told of each replacement before the next one.
 
-    What is said about a backend that is not there (any more) is ignored: probes and requests outlive a reload.
+    What is said about a backend that is not there (any more) is ignored: probes and requests outlive a reload. `backends` and
+    `seen` hold everybody; `nodes`, `live` and `holders` the fleet alone; `in_play`, `shown` and `able` those who
+    answer requests in the present mode.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], serving: Serving | None = None) -> None:
         self.now = now
+        self.serving = serving or Serving()
+        self.cache: lease.Backend | None = None  # how workers reach the answers that are kept
+        self.drained: frozenset[str] = frozenset()  # nodes that get no new work
         self.backends: Mapping[int, Backend] = {}
+        self.nodes: Mapping[int, Backend] = {}  # those of the fleet
         self.seen: dict[int, Seen] = {}
         self.listeners: list[Callable[[Change], None]] = []
+        self.told: list[Callable[[], None]] = []  # called when `serving` or `drained` was replaced
         self._holders: dict[str, set[int]] = {}
 
     def swap(self, backends: Iterable[Backend]) -> None:
         """From now on there are these and no others; one that stays as it was keeps what is known of it."""
         before, known = self.backends, self.seen
         self.backends = {backend.id: backend for backend in backends}
+        self.nodes = {number: backend for number, backend in self.backends.items() if backend.role is Role.NODE}
         same = {number for number, backend in self.backends.items() if before.get(number) == backend}
         self.seen = {n: known[n] if n in same else Seen(since=self.now()) for n in self.backends}
         self._holders = {}
-        for number, seen in self.seen.items():
-            for key in seen.keys:
+        for number in self.nodes:
+            for key in self.seen[number].keys:
                 self._holders.setdefault(key, set()).add(number)
         for number in before.keys() - same:
             self._tell(Change(before[number], known[number], None))
@@ -110,37 +119,106 @@ class Roster:
         if (seen := self.seen.get(number)) and key in seen.keys:
             self._set(number, _indexed(replace(seen, tags=tuple(row for row in seen.tags if row.key != key))))
 
+    def serve(self, serving: Serving) -> None:
+        """From now on requests are served like this."""
+        if serving != self.serving:
+            self.serving = serving
+            self._tell_all()
+
+    def drain(self, nodes: Collection[str]) -> None:
+        """From now on these nodes, and no others, get no new work; what runs there goes on."""
+        if self.drained != frozenset(nodes):
+            self.drained = frozenset(nodes)
+            self._tell_all()
+
+    @property
+    def local(self) -> Backend | None:
+        """The Ollama beside the gateway, whatever the mode."""
+        return self.backends.get(LOCAL_ID)
+
     def holders(self, key: str) -> Collection[int]:
-        """Who listed the model when last heard of, whatever its state, in no order."""
+        """Who of the fleet listed the model when last heard of, whatever its state, in no order."""
         return self._holders.get(key, _NOBODY)
 
     def starting(self, within: float) -> tuple[int, ...]:
-        """The backends that were added in the last `within` seconds and have not answered yet."""
+        """Those who answer requests, were added in the last `within` seconds, and have not answered yet."""
         since = self.now() - within
-        return tuple(number for number, seen in self.seen.items() if seen.is_new and seen.since > since)
+        return tuple(n for n in self.in_play() if self.seen[n].is_new and self.seen[n].since > since)
 
     def live(self) -> dict[str, Seen]:
-        """What is known of the backends that are not down, by node."""
-        return {self.backends[number].node: seen for number, seen in self.seen.items() if seen.state is not State.DOWN}
+        """What is known of the fleet's nodes that are not down, by node."""
+        return {backend.node: self.seen[n] for n, backend in self.nodes.items() if self._is_live(n)}
+
+    def of_role(self, role: Role) -> tuple[int, ...]:
+        """All of a role, in the order of the inventory."""
+        if role is Role.NODE:
+            return tuple(self.nodes)
+        return (LOCAL_ID,) if role is Role.LOCAL and LOCAL_ID in self.backends else ()
+
+    def in_play(self) -> tuple[int, ...]:
+        """Who answers requests in the present mode, the first choice first; whatever their state."""
+        return tuple(number for role in self.serving.order for number in self.of_role(role))
+
+    def holders_in_play(self, key: str) -> tuple[int, ...]:
+        """Of those, who listed the model when last heard of."""
+        nodes = self._holders.get(key, _NOBODY)
+        local = LOCAL_ID in self.seen and key in self.seen[LOCAL_ID].keys
+        order = self.serving.order
+        return (*(nodes if Role.NODE in order else ()), *((LOCAL_ID,) if local and Role.LOCAL in order else ()))
+
+    def able(self, numbers: Iterable[int]) -> list[Backend]:
+        """Of these, who can be asked now: the mode's first choice first, then those that are well. For requests that take no slot."""
+        order = self.serving.order
+        live = [n for n in numbers if n in self.seen and self._is_live(n) and self.backends[n].role in order]
+        live.sort(key=lambda n: (order.index(self.backends[n].role), self.seen[n].state is not State.UP, n))
+        return [self.backends[n] for n in live]
+
+    def shown_role(self) -> Role:
+        """Whose models are listed: the first choice, or what stands in for it where nobody of it can be reached."""
+        order = self.serving.order
+        live = (role for role in order if any(self._is_live(n) for n in self.of_role(role)))
+        return next(live, order[0])
+
+    def shown(self) -> dict[str, Seen]:
+        """What is known of those whose models are listed, by node; only who is not down."""
+        return {self.backends[n].node: self.seen[n] for n in self.of_role(self.shown_role()) if self._is_live(n)}
+
+    def digests(self, key: str) -> frozenset[str]:
+        """The contents that go by this name, as far as anybody in play has said; more than one is drift."""
+        rows = (row for n in self.holders_in_play(key) for row in self.seen[n].tags)
+        return frozenset(row.digest for row in rows if row.key == key)
 
     def for_workers(self) -> tuple[lease.Backend, ...]:
         """The table that workers go on with alone.
 
         A backend that has not answered yet is left out: after a restart of the control process workers may have requests there,
-        which would be taken from it if it were called down.
+        which would be taken from it if it were called down. One that is not to get new work has no models there: what runs on
+        it goes on.
         """
-        return tuple(
+        order = self.serving.order
+        rows = [
             lease.Backend(
                 id=number,
                 node=backend.node,
                 address=backend.address,
                 slots=backend.slots,
                 up=self.seen[number].state is not State.DOWN,
-                models=tuple(sorted(self.seen[number].keys)),
+                models=tuple(sorted(self.seen[number].keys))
+                if backend.role in order and backend.node not in self.drained
+                else (),
+                role=backend.role.value,
             )
             for number, backend in sorted(self.backends.items())
             if not self.seen[number].is_new
-        )
+        ]
+        return (*rows, self.cache) if self.cache and self.serving.uses_cache else tuple(rows)
+
+    def _is_live(self, number: int) -> bool:
+        return self.seen[number].state is not State.DOWN
+
+    def _tell_all(self) -> None:
+        for listener in self.told:
+            listener()
 
     def _set(self, number: int, after: Seen) -> None:
         before = self.seen[number]
@@ -149,13 +227,17 @@ class Roster:
         if (state := after.health.state) is not before.state:
             after = replace(after, state=state, since=self.now())
         self.seen[number] = after
-        for key in before.keys - after.keys:
+        if number in self.nodes:
+            self._index(number, before.keys, after.keys)
+        self._tell(Change(self.backends[number], before, after))
+
+    def _index(self, number: int, before: frozenset[str], after: frozenset[str]) -> None:
+        for key in before - after:
             self._holders[key].discard(number)
             if not self._holders[key]:
                 del self._holders[key]
-        for key in after.keys - before.keys:
+        for key in after - before:
             self._holders.setdefault(key, set()).add(number)
-        self._tell(Change(self.backends[number], before, after))
 
     def _tell(self, change: Change) -> None:
         for listener in self.listeners:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from olladist.gateway.control.backends import backends_of
+from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Role, backends_of, cache_row, local_backend
 from olladist.inventory.model import Connection, Host, Instance, Transport
 
 TUNNELS = Path("/run/x/tunnels")
@@ -58,3 +58,36 @@ def test_ids_are_never_used_again() -> None:
         ("here", 9),
         ("gpu1", 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "port"),
+    [
+        ("http://127.0.0.1:11435", "127.0.0.1:11435", 11435),
+        ("http://[::1]:80", "[::1]:80", 80),
+        ("http://ollama.example:11434", "ollama.example:11434", 11434),
+    ],
+)
+def test_the_ollama_beside_the_gateway(url: str, address: str, port: int) -> None:
+    """It is reached directly, at its URL, and is no node of the fleet."""
+    local = local_backend(url, ["gpu1"])
+
+    assert (local.id, local.node, local.address, local.port, local.url) == (LOCAL_ID, "local", address, port, url)
+    assert (local.role, local.way, local.tunnel) == (Role.LOCAL, "local", None)
+
+
+def test_a_host_may_be_called_local() -> None:
+    """Then the Ollama beside the gateway is shown under a name that no host can have, and so are kept answers."""
+    assert local_backend("http://127.0.0.1:1", ["Local", "gpu1"]).node == "local@gateway"
+    assert cache_row("/run/x/api.sock", ["cache"]).node == "cache@gateway"
+    row = cache_row("/run/x/api.sock", ["local"])
+    assert (row.id, row.node, row.address, row.role) == (CACHE_ID, "cache", "unix:/run/x/api.sock", "cache")
+
+
+def test_nodes_never_get_a_reserved_number() -> None:
+    """Though a host comes that is called like the Ollama beside the gateway."""
+    host = Host(name="local", address="198.51.100.1")
+
+    (backend,) = backends_of([host], Transport.DIRECT, TUNNELS, {"local": LOCAL_ID, "cache": CACHE_ID, "gpu1": 4})
+
+    assert backend.id == 5

@@ -1,9 +1,12 @@
 from dataclasses import replace
 
+import pytest
+
 from olladist.gateway.control.answers import Row
-from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Backend, cache_row, local_backend
+from olladist.gateway.control.modes import Serving
 from olladist.gateway.control.roster import Change, Roster
-from olladist.inventory.model import Host
+from olladist.inventory.model import Fallback, Host, Mode
 from olladist.scheduling.health import State
 
 
@@ -133,3 +136,128 @@ def test_a_failed_ps_takes_nothing_away() -> None:
     )
     roster.loaded(1, ())
     assert roster.seen[1].loaded_problem == ""
+
+
+BOTH = (Fallback.LOCAL, Fallback.CACHE)
+LOCAL_URL = "http://127.0.0.1:11435"
+
+
+def beside(mode: Mode = Mode.DISTRIBUTED, fallback: tuple[Fallback, ...] = BOTH) -> Roster:
+    """gpu1 and gpu2 hold a, the local one a and b; all are up."""
+    roster = Roster(Clock(), Serving(mode, fallback, LOCAL_URL))
+    roster.cache = cache_row("/run/x/api.sock", ())
+    roster.swap([backend(1), backend(2), local_backend(LOCAL_URL, ())])
+    for number in (1, 2, LOCAL_ID):
+        roster.probed(number, "", "0.17.4")
+        roster.listed(number, (row("a"), row("b", "b" * 64)) if number == LOCAL_ID else (row("a"),))
+    return roster
+
+
+def lose(roster: Roster, *numbers: int) -> None:
+    for number in (*numbers, *numbers):
+        roster.probed(number, "no connection")
+
+
+def test_the_local_ollama_is_no_part_of_the_fleet() -> None:
+    """It is probed and listed like the others, and counts neither as a node nor as a holder."""
+    roster = beside()
+
+    assert list(roster.nodes) == [1, 2]
+    assert sorted(roster.live()) == ["gpu1", "gpu2"]
+    assert sorted(roster.holders("a")) == [1, 2]
+    assert not roster.holders("b")
+    assert roster.local
+    assert (roster.local.node, roster.local.address, roster.local.url) == ("local", "127.0.0.1:11435", LOCAL_URL)
+    assert roster.seen[LOCAL_ID].state is State.UP
+
+
+@pytest.mark.parametrize(
+    ("mode", "fallback", "in_play", "holders_of_b"),
+    [
+        (Mode.DISTRIBUTED, BOTH, (1, 2, LOCAL_ID), (LOCAL_ID,)),
+        (Mode.DISTRIBUTED, (Fallback.CACHE,), (1, 2), ()),
+        (Mode.LOCAL, BOTH, (LOCAL_ID, 1, 2), (LOCAL_ID,)),
+        (Mode.LOCAL, (), (LOCAL_ID,), (LOCAL_ID,)),
+        (Mode.STANDALONE, BOTH, (LOCAL_ID,), (LOCAL_ID,)),
+    ],
+)
+def test_the_mode_says_who_answers(
+    mode: Mode, fallback: tuple[Fallback, ...], in_play: tuple[int, ...], holders_of_b: tuple[int, ...]
+) -> None:
+    """The first choice of the mode comes first, and nobody answers whom the mode or the fallback leaves out."""
+    roster = beside(mode, fallback)
+
+    assert roster.in_play() == in_play
+    assert roster.holders_in_play("b") == holders_of_b
+    assert [b.id for b in roster.able(roster.backends)] == list(in_play)
+
+
+@pytest.mark.parametrize(
+    ("mode", "lost", "shown"),
+    [
+        (Mode.DISTRIBUTED, (), ["gpu1", "gpu2"]),
+        (Mode.DISTRIBUTED, (1,), ["gpu2"]),
+        (Mode.DISTRIBUTED, (1, 2), ["local"]),
+        (Mode.DISTRIBUTED, (1, 2, LOCAL_ID), []),
+        (Mode.LOCAL, (), ["local"]),
+        (Mode.LOCAL, (LOCAL_ID,), ["gpu1", "gpu2"]),
+        (Mode.STANDALONE, (), ["local"]),
+        (Mode.STANDALONE, (LOCAL_ID,), []),
+    ],
+)
+def test_listings_show_what_would_answer(mode: Mode, lost: tuple[int, ...], shown: list[str]) -> None:
+    """The first choice of the mode, or what stands in for it once nobody of it can be reached."""
+    roster = beside(mode)
+    lose(roster, *lost)
+
+    assert sorted(roster.shown()) == shown
+
+
+def test_the_best_are_asked_first() -> None:
+    """Who is not well comes after who is, but before what stands in; who is down is not asked."""
+    roster = beside()
+    roster.probed(1, "no answer within 2 s", silent=True)
+
+    assert [b.id for b in roster.able(roster.backends)] == [2, 1, LOCAL_ID]
+    lose(roster, 2)
+    assert [b.id for b in roster.able(roster.backends)] == [1, LOCAL_ID]
+
+
+def test_workers_are_told_of_roles() -> None:
+    """Who is not to get new work has no models in the table, but stays in it; the cache is there while it is used."""
+    roster = beside()
+    assert [(r.id, r.role, len(r.models)) for r in roster.for_workers()] == [
+        (1, "node", 1),
+        (2, "node", 1),
+        (LOCAL_ID, "local", 2),
+        (CACHE_ID, "cache", 0),
+    ]
+    told: list[str] = []
+    roster.told.append(lambda: told.append(roster.serving.mode))
+
+    roster.serve(replace(roster.serving, mode=Mode.STANDALONE))
+    roster.serve(replace(roster.serving, mode=Mode.STANDALONE))
+    assert [(r.role, len(r.models)) for r in roster.for_workers()] == [("node", 0), ("node", 0), ("local", 2)]
+
+    roster.serve(Serving(Mode.DISTRIBUTED, (Fallback.CACHE,), LOCAL_URL))
+    roster.drain({"gpu2"})
+    roster.drain({"gpu2"})
+    assert [(r.role, r.up, len(r.models)) for r in roster.for_workers()] == [
+        ("node", True, 1),
+        ("node", True, 0),
+        ("local", True, 0),
+        ("cache", True, 0),
+    ]
+    assert told == ["standalone", "distributed", "distributed"]
+
+
+def test_contents_of_those_in_play() -> None:
+    """What goes by a name, as far as anybody who answers requests has said."""
+    roster = beside()
+    roster.listed(2, (row("a", "c" * 64),))
+
+    assert roster.digests("a") == {"a" * 64, "c" * 64}
+    assert roster.digests("b") == {"b" * 64}
+    assert roster.digests("nope") == frozenset()
+    roster.serve(replace(roster.serving, mode=Mode.STANDALONE))
+    assert roster.digests("a") == {"a" * 64}
