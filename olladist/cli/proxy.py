@@ -55,6 +55,7 @@ def proxy(
         transport=(transport or gateway.transport).value,
         accept_new=accept_new,
         verbose=session.options.verbose,
+        given=tuple(name for name, value in (("strategy", strategy), ("transport", transport)) if value is not None),
     )
 
     def on_ready(url: str) -> None:

@@ -44,6 +44,8 @@ class Settings:
     transport: str = "tunnel"
     accept_new: bool = False
     verbose: bool = False
+    # Fields that the command line has set: the inventory's word on them does not count, at a reload neither.
+    given: tuple[str, ...] = ()
     # How long streams may go on after SIGTERM. systemd kills after 90 s by default: stay below it.
     grace_seconds: float = 60.0
     connect_seconds: float = 5.0

@@ -22,6 +22,11 @@ _AT_END = " (at end of document)"
 
 def load(path: Path) -> Inventory:
     """The inventory in `path`; InventoryError with all problems, UsageError where the file cannot be read."""
+    return parse(read(path), path)
+
+
+def read(path: Path) -> str:
+    """The text of an inventory file; UsageError where it cannot be read."""
     try:
         with path.open("rb") as file:
             content = file.read(BYTES_MAX + 1)
@@ -32,11 +37,10 @@ def load(path: Path) -> Inventory:
     if len(content) > BYTES_MAX:
         raise UsageError(f"{path} is larger than {BYTES_MAX // 2**20} MiB; is it an inventory?")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise _one(path, line, "holds bytes that are not UTF-8", "save the file as UTF-8") from error
-    return parse(text, path)
 
 
 def parse(text: str, path: Path) -> Inventory:

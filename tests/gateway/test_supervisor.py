@@ -141,7 +141,7 @@ async def launched(**changes: object) -> AsyncIterator[Running]:
         ollama = Ollama()
         await ollama.node.start()
         path = inventory(directory, ollama.node.address)
-        values = {"listen_port": 0, "transport": "direct", "grace_seconds": 20.0, **changes}
+        values = {"listen_port": 0, "grace_seconds": 20.0, **changes}
         settings = Settings(scratch, str(path), **values)  # type: ignore[arg-type]  # fields of Settings
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", PARENT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE

@@ -146,8 +146,8 @@ def status(parts: Parts) -> Status:
         olladist=__version__,
         ollama=ollama_version(parts),
         mode=MODE,
-        strategy=settings.strategy,
-        transport=settings.transport,
+        strategy=parts.declared.now.strategy.value,
+        transport=parts.declared.now.transport.value,
         listen=settings.address,
         uptime_seconds=_age(parts, parts.started),
         nodes=NodeCounts(

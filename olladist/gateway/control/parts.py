@@ -1,9 +1,12 @@
 """The parts of a control process, as its API shows them."""
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from olladist.gateway.control.declared import Declared
 from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Roster
@@ -13,9 +16,14 @@ from olladist.gateway.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`version` is what /api/version says while no backend does; `started` is of the clock `now`."""
+    """`version` is what /api/version says while no backend does; `started` is of the clock `now`; `state` is as in state.py.
+
+    `declared` holds the inventory as the last reload has left it: ask it when something is to be done, keep nothing of it.
+    """
 
     settings: Settings
+    declared: Declared
+    state: sqlite3.Connection
     version: str
     now: Callable[[], float]
     started: float
@@ -24,3 +32,4 @@ class Parts:
     prober: Prober
     upstreams: Upstreams
     leases: LeaseServer
+    keys: Keys

@@ -17,18 +17,19 @@ from olladist.errors import OlladistError
 from olladist.gateway.child import receive_settings, start_log, when_parent_ends
 from olladist.gateway.control.app import make_app
 from olladist.gateway.control.backends import backends_of
+from olladist.gateway.control.declared import Declared, first_declaration
 from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LOOK_AGAIN, LeaseServer
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Change, Roster
+from olladist.gateway.control.state import open_state, state_path
 from olladist.gateway.control.tunnels import Tunnels, Unattended
 from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.control.watch import Pace, Way
 from olladist.gateway.settings import Settings
-from olladist.inventory.model import Host, Strategy, Transport
-from olladist.inventory.parse import load
-from olladist.inventory.select import select
+from olladist.inventory.model import Host
 from olladist.ollama.release import is_version, normalise, version_key
 from olladist.ssh.connections import Connections
 
@@ -51,10 +52,12 @@ async def serve(
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs until `stop` is set; `ready` is called once both sockets answer. OlladistError where the inventory cannot be used."""
-    hosts = select(load(Path(settings.inventory)), settings.limit)
+    declared = Declared(first_declaration(settings))
+    keys = Keys(declared.inventory.gateway.keys)
     run_dir = Path(settings.run_dir)
     (run_dir / "tunnels").mkdir(mode=0o700, exist_ok=True)
     unattended = Unattended()
+    state = open_state(state_path(Path(settings.inventory), "state"))
     async with (
         Connections(prompts=unattended.prompts, accept_new=settings.accept_new) as connections,
         asyncio.TaskGroup() as tasks,
@@ -64,11 +67,14 @@ async def serve(
         tunnels = Tunnels(roster, connections, unattended, tasks)
         prober = Prober(roster, upstreams, tasks, way=Way(tunnels.problem, tunnels.opening), pace=pace)
         roster.listeners.append(lambda change: None if tunnels.opening(change.backend) else _report(change))
-        dispatcher = Dispatcher(roster, Strategy(settings.strategy), now, prober.check_tags)
+        dispatcher = Dispatcher(roster, declared.now.strategy, now, prober.check_tags)
         leases = LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN))
+        leases.set_access(keys.access)
         parts = Parts(
             settings=settings,
-            version=configured_version(hosts),
+            declared=declared,
+            state=state,
+            version=configured_version(declared.hosts),
             now=now,
             started=now(),
             roster=roster,
@@ -76,8 +82,9 @@ async def serve(
             prober=prober,
             upstreams=upstreams,
             leases=leases,
+            keys=keys,
         )
-        roster.swap(backends_of(hosts, Transport(settings.transport), run_dir / "tunnels", {}))
+        roster.swap(backends_of(declared.hosts, declared.now.transport, run_dir / "tunnels", {}))
         await prober.wait_first(FIRST_ANSWERS)
         listening = asyncio.Event()
         leasing = tasks.create_task(leases.run(Path(settings.lease_socket), listening.set))
@@ -86,6 +93,7 @@ async def serve(
         leasing.cancel()
         roster.swap(())  # which ends whatever is done for a backend
         await upstreams.close()
+    state.close()
     log.info("stopped")
 
 

@@ -2,8 +2,10 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -13,16 +15,19 @@ import pytest
 from olladist.gateway.control import documents
 from olladist.gateway.control.app import make_app
 from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Roster
+from olladist.gateway.control.state import open_state
 from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.lease import Ask
 from olladist.gateway.settings import Settings
 from olladist.inventory.model import Strategy
 from olladist.ollama.routes import ROUTES
 from olladist.scheduling.health import State
+from tests.gateway.control.declarations import declared
 from tests.gateway.control.nodes import CLOSE, FAST, HANG, Node, Raw, loaded, running, tag, task_group, wait_until
 
 ONCE = replace(FAST, probe_every=3600, tags_every=3600, loaded_every=3600)
@@ -46,25 +51,29 @@ async def gateway(*nodes: Node) -> AsyncIterator[Gateway]:
     """The application in front of real little HTTP servers, gpu1, gpu2 ..., that run already."""
     roster = Roster(time.monotonic)
     upstreams = Upstreams(roster)
-    async with task_group() as tasks:
-        prober = Prober(roster, upstreams, tasks, pace=ONCE)
-        dispatcher = Dispatcher(roster, Strategy.ROUND_ROBIN, time.monotonic)
-        parts = Parts(
-            settings=Settings(run_dir="/run/x", inventory="inventory.toml", strategy="round-robin"),
-            version="0.9.0",
-            now=time.monotonic,
-            started=time.monotonic(),
-            roster=roster,
-            dispatcher=dispatcher,
-            prober=prober,
-            upstreams=upstreams,
-            leases=LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=1, within=1)),
-        )
-        roster.swap([node.backend(n, f"gpu{n + 1}", slots=2) for n, node in enumerate(nodes)])
-        await prober.wait_first(10)
-        transport = httpx.ASGITransport(make_app(parts))
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-            yield Gateway(client, parts)
+    with TemporaryDirectory() as scratch, closing(open_state(Path(scratch) / "state.sqlite3")) as state:
+        async with task_group() as tasks:
+            prober = Prober(roster, upstreams, tasks, pace=ONCE)
+            dispatcher = Dispatcher(roster, Strategy.ROUND_ROBIN, time.monotonic)
+            parts = Parts(
+                settings=Settings(run_dir="/run/x", inventory="inventory.toml"),
+                declared=declared('[hosts.gpu1]\n[gateway]\nstrategy = "round-robin"\n'),
+                state=state,
+                version="0.9.0",
+                now=time.monotonic,
+                started=time.monotonic(),
+                roster=roster,
+                dispatcher=dispatcher,
+                prober=prober,
+                upstreams=upstreams,
+                leases=LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=1, within=1)),
+                keys=Keys(),
+            )
+            roster.swap([node.backend(n, f"gpu{n + 1}", slots=2) for n, node in enumerate(nodes)])
+            await prober.wait_first(10)
+            transport = httpx.ASGITransport(make_app(parts))
+            async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+                yield Gateway(client, parts)
     await upstreams.close()
 
 

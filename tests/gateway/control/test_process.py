@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from olladist.gateway.control.process import configured_version
-from olladist.gateway.lease import Ask, Done, Grant, Hello, Table, ToWorker, Unpacker, pack
+from olladist.gateway.lease import Access, Ask, Done, Grant, Hello, Table, ToWorker, Unpacker, pack
 from olladist.inventory.model import Host
 from tests.gateway.control.nodes import HANG, Node, running, tag, wait_until
 from tests.gateway.control.processes import control
@@ -39,9 +39,10 @@ async def test_it_serves_both_sockets(run_dir: Path) -> None:
             writer.write(pack(Hello(3, 99)) + pack(Ask(1, "tiny", "chat")))
             unpacker: Unpacker[ToWorker] = Unpacker(ToWorker)
             messages: list[ToWorker] = []
-            while len(messages) < 2:
+            while len(messages) < 3:
                 messages += unpacker.feed(await reader.read(65536))
-            table, grant = messages
+            access, table, grant = messages
+            assert access == Access()
             assert isinstance(table, Table)
             known = [(b.node, b.address, b.slots, b.up) for b in table.backends]
             assert known == [(f"here:{one.port}", f"127.0.0.1:{one.port}", 2, True)]
