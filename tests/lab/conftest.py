@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.conformance import servers
 from tests.lab.machines import OLLAMA, RELEASE, Hosts, Operator
 
 
@@ -36,3 +37,10 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     home.mkdir()
     yield Operator(home)
     shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Pair]:
+    """A gateway with two real Ollamas, and the same Ollama to be asked directly."""
+    with servers.pair(tmp_path_factory.mktemp("pair")) as made:
+        yield made

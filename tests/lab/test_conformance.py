@@ -1,0 +1,68 @@
+"""The gateway beside a real Ollama 0.17.4: the same requests in the same order, the same answers."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.lab.conformance.differences import DIFFERENCES
+from tests.lab.conformance.readable import Answer, readable, unlike
+from tests.lab.conformance.servers import Pair, Server
+from tests.lab.conformance.tables import compatible, front, inference, library
+from tests.lab.conformance.wire import Request, ask
+from tests.lab.waiting import wait_until
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+
+# Requests of one table are made in its order, for one may stand on what another did.
+TABLES = {
+    "front": front.FRONT,
+    "doors": front.DOORS,
+    "syntax": inference.SYNTAX,
+    "generate": inference.GENERATE,
+    "keeping": inference.KEEPING,
+    "chat": inference.CHAT,
+    "embed": inference.EMBED,
+    "library": library.LIBRARY,
+    "create": library.CREATE,
+    "openai": compatible.OPENAI,
+    "anthropic": compatible.ANTHROPIC,
+}
+
+
+def answered(pair: Pair, server: Server, request: Request) -> Answer:
+    return readable(ask(server.port, request), pair.names)
+
+
+def expected(request: Request, answer: Answer) -> Answer:
+    """What the gateway shall answer, given what the Ollama did: the same, but for what is written down as different."""
+    for difference in DIFFERENCES:
+        if difference.applies(request, answer):
+            answer = difference.alter(answer)
+    return answer
+
+
+def without_our_own(answer: Answer) -> Answer:
+    """Without the fields that say which host it was: tests of the gateway hold those."""
+    return replace(
+        answer, headers={key: value for key, value in answer.headers.items() if not key.startswith("x-ollama-")}
+    )
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_gateway_answers_as_a_real_ollama(pair: Pair, table: str) -> None:
+    """Status, header fields, content type, body and each chunk of a stream are equal, but for times and random names."""
+    different = []
+    for request in TABLES[table]:
+        if request.path == "/api/ps":  # a real Ollama unloads in the background
+            wait_until(lambda: settled(pair), "what is loaded to be the same", 10)
+        want = expected(request, answered(pair, pair.direct, request))
+        got = without_our_own(answered(pair, pair.gateway, request))
+        if found := unlike(want, got):
+            different.append(f"  {request}\n{found}")
+
+    assert not different, "\n".join([f"{len(different)} of {len(TABLES[table])} differ", *different])
+
+
+def settled(pair: Pair) -> bool:
+    request = Request("GET", "/api/ps")
+    return answered(pair, pair.direct, request).body == answered(pair, pair.gateway, request).body
