@@ -1,0 +1,52 @@
+"""What a key may ask for per minute: kept here, for all workers together."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+from olladist.gateway.control.keys import Keys
+from olladist.gateway.lease import Ask, Refuse, Usage
+from olladist.inventory.model import ApiKey
+from olladist.scheduling.rates import Rate, Refused, Spent, admit, charge
+
+
+class RateLimits:
+    """Buckets by key. The rates are those of `keys` at the moment, so that a reload counts at once.
+
+    A control process that starts anew gives every key a full bucket. `limited` counts refusals by key and limit.
+    """
+
+    def __init__(self, keys: Keys, now: Callable[[], float]) -> None:
+        self.limited: Counter[tuple[str, str]] = Counter()
+        self._keys = keys
+        self._now = now
+        self._spent: dict[str, Spent] = {}
+
+    def admit(self, ask: Ask) -> Refuse | None:
+        """Why a request may not run now, or None, which takes it from its key; one that is tried again was taken already."""
+        key = self._keys.declared.get(ask.key)
+        if key is None or ask.tried or (key.requests_per_minute is None and key.tokens_per_minute is None):
+            return None
+        spent, refused = admit(self._spent.get(key.name, Spent()), _rate(key), self._now())
+        self._spent[key.name] = spent
+        if refused is None:
+            return None
+        self.limited[key.name, refused.what] += 1
+        retry_after = math.ceil(refused.wait)
+        return Refuse(ask.id, 429, _text(key, refused, retry_after), retry_after)
+
+    def charge(self, name: str, usage: Usage) -> None:
+        """Takes what an answer has cost, once it is known."""
+        key = self._keys.declared.get(name)
+        tokens = max(usage.prompt_tokens, 0) + max(usage.output_tokens, 0)
+        if key is not None and key.tokens_per_minute is not None and tokens:
+            self._spent[name] = charge(self._spent.get(name, Spent()), _rate(key), tokens, self._now())
+
+
+def _rate(key: ApiKey) -> Rate:
+    return Rate(key.requests_per_minute, key.tokens_per_minute)
+
+
+def _text(key: ApiKey, refused: Refused, retry_after: int) -> str:
+    allowed = key.requests_per_minute if refused.what == "requests" else key.tokens_per_minute
+    return f"the key {key.name!r} has used its {allowed} {refused.what} per minute, please try again in {retry_after} s"
