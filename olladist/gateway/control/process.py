@@ -1,16 +1,13 @@
-"""The control process: puts the parts together, serves both sockets, and ends as it is told."""
+"""The control process: puts the parts together, serves its sockets, and ends as it is told."""
 
 import asyncio
-import contextlib
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-import uvicorn
 import uvloop
 
 from olladist.errors import OlladistError
@@ -24,6 +21,7 @@ from olladist.gateway.control.lease_server import LOOK_AGAIN, LeaseServer
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Change, Roster
+from olladist.gateway.control.serving import serve_api
 from olladist.gateway.control.state import open_state, state_path
 from olladist.gateway.control.tunnels import Tunnels, Unattended
 from olladist.gateway.control.upstreams import Upstreams
@@ -35,8 +33,6 @@ from olladist.ssh.connections import Connections
 
 # A start waits this long for hosts that do not answer; what comes later is picked up when it comes.
 FIRST_ANSWERS = 3.0
-# As uvicorn's default: each worker has one connection for each request that is not inference.
-_BACKLOG = 2048
 # What a fleet says its version is while nobody has said it: no feature of any client is asked for by it.
 NO_VERSION = "0.0.0"
 
@@ -51,7 +47,7 @@ async def serve(
     now: Callable[[], float] = time.monotonic,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs until `stop` is set; `ready` is called once both sockets answer. OlladistError where the inventory cannot be used."""
+    """Runs until `stop` is set; `ready` is called once all sockets answer. OlladistError where the inventory cannot be used."""
     declared = Declared(first_declaration(settings))
     keys = Keys(declared.inventory.gateway.keys)
     run_dir = Path(settings.run_dir)
@@ -89,7 +85,7 @@ async def serve(
         listening = asyncio.Event()
         leasing = tasks.create_task(leases.run(Path(settings.lease_socket), listening.set))
         await listening.wait()
-        await _serve_api(parts, stop, ready)
+        await serve_api(make_app(parts), settings, stop, ready)
         leasing.cancel()
         roster.swap(())  # which ends whatever is done for a backend
         await upstreams.close()
@@ -101,55 +97,6 @@ def configured_version(hosts: tuple[Host, ...]) -> str:
     """The lowest exact version that the inventory asks for."""
     versions = [normalise(host.ollama) for host in hosts if is_version(host.ollama)]
     return min(versions, key=version_key, default=NO_VERSION)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its hold on signals, for the process has its own; `ready` is called once it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _serve_api(parts: Parts, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-    config = uvicorn.Config(
-        make_app(parts),
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = _Server(config, ready)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.serve([_listen(Path(parts.settings.api_socket))]))
-        await stop.wait()
-        server.should_exit = True
-
-
-def _listen(path: Path) -> socket.socket:
-    """A socket for this user alone (uvicorn's own would have mode 0666), which has its name once it can be connected to.
-
-    What a predecessor left under that name is replaced.
-    """
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listening.bind(str(new))
-    new.chmod(0o600)
-    listening.listen(_BACKLOG)
-    new.rename(path)
-    return listening
 
 
 def _report(change: Change) -> None:
