@@ -27,6 +27,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the environment says instead of the inventory, in the inventory's words; "" and None: nothing."""
+
+    mode: str = ""
+    fallback: tuple[str, ...] | None = None
+    local: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """`listen_port` 0 lets the system choose; the supervisor puts the chosen one in before it starts workers.
 
@@ -52,7 +61,8 @@ class Settings:
     # A control process that answers nothing for so long is killed, and started again.
     hang_seconds: float = 20.0
     limits: Limits = Limits()
-    # What the inventory and the environment say, the environment winning: see control/modes.py.
+    # What the inventory and the environment say, the environment winning: see environment.py.
+    overrides: Overrides = Overrides()
     tls_cert: str = ""
     tls_key: str = ""
     origins: tuple[str, ...] = ()  # beside Ollama's own (OLLAMA_ORIGINS)
