@@ -5,6 +5,7 @@ Each module brings what it answers: Ollama's routes by their names, and pages of
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import cast
 
 import msgspec
@@ -16,11 +17,11 @@ from starlette.routing import Route as WebRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from olladist.gateway.control import documents, listings
-from olladist.gateway.control.lease_server import MODE
 from olladist.gateway.control.parts import Parts
+from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.web import JSON, Answer, error_response, json_response, response
 from olladist.ollama import framing
-from olladist.ollama.routes import Route, allowed_methods, find
+from olladist.ollama.routes import Route, allowed_methods, find, moved
 
 _ANSWERS: tuple[Callable[[Parts], Mapping[str, Answer]], ...] = (listings.answers,)
 
@@ -48,7 +49,7 @@ def make_app(parts: Parts) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.router.default = _ollama({name: answer for answers in _ANSWERS for name, answer in answers(parts).items()})
-    return _with_mode(app)
+    return _with_mode(app, parts.roster)
 
 
 def _pages(parts: Parts) -> Sequence[WebRoute]:
@@ -77,8 +78,10 @@ def _ollama(answers: Mapping[str, Answer]) -> ASGIApp:
         # As it was sent: find() decodes it once, as gin does.
         path = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
         route = find(request.method, path)
-        if route is None and path.endswith("/") and find(request.method, path[:-1]):
-            answer = _moved(request, path[:-1])
+        if path == "*":  # RFC 9110 §9.3.7: OPTIONS of the server itself
+            answer = Response()
+        elif place := moved(request.method, path):
+            answer = _moved(request, *place)
         elif route is None:
             answer = _no_route(", ".join(allowed_methods(path)))
         elif route.name in answers:
@@ -103,26 +106,29 @@ def _no_route(allowed: str) -> Response:
     return response(framing.METHOD_NOT_ALLOWED, framing.PLAIN, 405, {"Allow": allowed})
 
 
-def _moved(request: Request, path: str) -> Response:
-    """As gin redirects a trailing slash: its body is that of http.Redirect, which has one for GET only."""
+def _moved(request: Request, status: int, path: str) -> Response:
+    """As Go's http.Redirect writes it: with a body for GET only."""
     location = path + (f"?{request.url.query}" if request.url.query else "")
-    if request.method != "GET":
-        return Response(status_code=307, headers={"Location": location})
-    body = f'<a href="{html.escape(location)}">Moved Permanently</a>.\n\n'.encode()
-    return response(body, "text/html; charset=utf-8", 301, {"Location": location})
+    if request.method not in {"GET", "HEAD"}:
+        return Response(status_code=status, headers={"Location": location})
+    body = f'<a href="{html.escape(location)}">{HTTPStatus(status).phrase}</a>.\n\n'.encode()
+    return response(body, "text/html; charset=utf-8", status, {"Location": location})
 
 
 async def _as_gin(_request: Request, error: Exception) -> Response:
     return _no_route((cast("HTTPException", error).headers or {}).get("Allow", ""))
 
 
-def _with_mode(app: ASGIApp) -> ASGIApp:
-    added: list[tuple[bytes, bytes]] = [(b"x-ollama-distributed", b"true"), (b"x-ollama-mode", MODE.encode())]
-
+def _with_mode(app: ASGIApp, roster: Roster) -> ASGIApp:
     async def with_mode(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_mode(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *added]
+                serving = roster.serving
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-ollama-distributed", b"true" if serving.distributed else b"false"),
+                    (b"x-ollama-mode", serving.mode.encode()),
+                ]
             await send(message)
 
         await app(scope, receive, send_with_mode)

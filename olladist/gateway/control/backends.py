@@ -60,9 +60,12 @@ def node_name(host: Host, instance: Instance) -> str:
 
 
 def backends_of(
-    hosts: Iterable[Host], transport: Transport, tunnels: Path, ids: Mapping[str, int]
+    hosts: Iterable[Host], transport: Transport, tunnels: Path, ids: Mapping[str, int], local: str = ""
 ) -> tuple[Backend, ...]:
-    """The backends of `hosts`; sockets of tunnels lie in `tunnels`. `ids` are those given to nodes before."""
+    """The backends of `hosts`; sockets of tunnels lie in `tunnels`. `ids` are those given to nodes before.
+
+    Last comes the Ollama beside the gateway, where there is one: `local` is its URL.
+    """
     backends = []
     ids = {node: number for node, number in ids.items() if number < _NODES_MAX}
     following = max(ids.values(), default=-1) + 1
@@ -72,6 +75,8 @@ def backends_of(
             number = ids.get(node, following)
             following = max(following, number + 1)
             backends.append(_backend(number, node, host, instance, transport, tunnels))
+    if local:
+        backends.append(local_backend(local, [backend.node for backend in backends]))
     return tuple(backends)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 
 from olladist.errors import UsageError
+from olladist.gateway.control.modes import Serving, serving_of
 from olladist.gateway.settings import Settings
 from olladist.inventory.model import Host, Inventory, Strategy, Transport
 from olladist.inventory.parse import parse, read
@@ -23,6 +24,7 @@ class Declaration:
     hosts: tuple[Host, ...]
     strategy: Strategy
     transport: Transport
+    serving: Serving  # where no administrator has chosen otherwise
     text: str
 
 
@@ -39,6 +41,7 @@ def _declaration(settings: Settings, text: str) -> Declaration:
         hosts=select(inventory, settings.limit),
         strategy=Strategy(settings.strategy) if "strategy" in settings.given else gateway.strategy,
         transport=Transport(settings.transport) if "transport" in settings.given else gateway.transport,
+        serving=serving_of(gateway, settings.overrides),
         text=text,
     )
 

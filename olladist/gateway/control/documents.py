@@ -11,7 +11,6 @@ from olladist import __version__
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.catalog import find_drift, merge_tags
-from olladist.gateway.control.lease_server import MODE
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.roster import Seen
 from olladist.ollama.release import is_version, version_key
@@ -65,7 +64,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     version: Literal[1] = 1
     olladist: str
     ollama: str  # the lowest version of a node that is not down, which /api/version says
-    mode: Literal["distributed"]
+    mode: Literal["distributed", "local", "standalone"]
     strategy: str
     transport: str
     listen: str
@@ -145,7 +144,7 @@ def status(parts: Parts) -> Status:
     return Status(
         olladist=__version__,
         ollama=ollama_version(parts),
-        mode=MODE,
+        mode=roster.serving.mode.value,
         strategy=parts.declared.now.strategy.value,
         transport=parts.declared.now.transport.value,
         listen=settings.address,

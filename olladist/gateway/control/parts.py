@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from olladist.gateway.control.choices import Choices
 from olladist.gateway.control.declared import Declared
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.keys import Keys
@@ -33,3 +34,4 @@ class Parts:
     upstreams: Upstreams
     leases: LeaseServer
     keys: Keys
+    choices: Choices

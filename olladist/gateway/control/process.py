@@ -14,6 +14,7 @@ from olladist.errors import OlladistError
 from olladist.gateway.child import receive_settings, start_log, when_parent_ends
 from olladist.gateway.control.app import make_app
 from olladist.gateway.control.backends import backends_of
+from olladist.gateway.control.choices import Choices
 from olladist.gateway.control.declared import Declared, first_declaration
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.keys import Keys
@@ -58,7 +59,7 @@ async def serve(
         Connections(prompts=unattended.prompts, accept_new=settings.accept_new) as connections,
         asyncio.TaskGroup() as tasks,
     ):
-        roster = Roster(now)
+        roster = Roster(now, declared.now.serving)
         upstreams = Upstreams(roster)
         tunnels = Tunnels(roster, connections, unattended, tasks)
         prober = Prober(roster, upstreams, tasks, way=Way(tunnels.problem, tunnels.opening), pace=pace)
@@ -66,6 +67,7 @@ async def serve(
         dispatcher = Dispatcher(roster, declared.now.strategy, now, prober.check_tags)
         leases = LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN))
         leases.set_access(keys.access)
+        choices = Choices(state, declared, settings.overrides, roster)
         parts = Parts(
             settings=settings,
             declared=declared,
@@ -79,8 +81,9 @@ async def serve(
             upstreams=upstreams,
             leases=leases,
             keys=keys,
+            choices=choices,
         )
-        roster.swap(backends_of(declared.hosts, declared.now.transport, run_dir / "tunnels", {}))
+        roster.swap(backends_of(declared.hosts, declared.now.transport, run_dir / "tunnels", {}, roster.serving.local))
         await prober.wait_first(FIRST_ANSWERS)
         listening = asyncio.Event()
         leasing = tasks.create_task(leases.run(Path(settings.lease_socket), listening.set))

@@ -14,6 +14,7 @@ import pytest
 
 from olladist.gateway.control import documents
 from olladist.gateway.control.app import make_app
+from olladist.gateway.control.choices import Choices
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LeaseServer
@@ -23,7 +24,7 @@ from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.state import open_state
 from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.lease import Ask
-from olladist.gateway.settings import Settings
+from olladist.gateway.settings import Overrides, Settings
 from olladist.inventory.model import Strategy
 from olladist.ollama.routes import ROUTES
 from olladist.scheduling.health import State
@@ -55,9 +56,10 @@ async def gateway(*nodes: Node) -> AsyncIterator[Gateway]:
         async with task_group() as tasks:
             prober = Prober(roster, upstreams, tasks, pace=ONCE)
             dispatcher = Dispatcher(roster, Strategy.ROUND_ROBIN, time.monotonic)
+            said = declared('[hosts.gpu1]\n[gateway]\nstrategy = "round-robin"\n')
             parts = Parts(
                 settings=Settings(run_dir="/run/x", inventory="inventory.toml"),
-                declared=declared('[hosts.gpu1]\n[gateway]\nstrategy = "round-robin"\n'),
+                declared=said,
                 state=state,
                 version="0.9.0",
                 now=time.monotonic,
@@ -68,6 +70,7 @@ async def gateway(*nodes: Node) -> AsyncIterator[Gateway]:
                 upstreams=upstreams,
                 leases=LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=1, within=1)),
                 keys=Keys(),
+                choices=Choices(state, said, Overrides(), roster),
             )
             roster.swap([node.backend(n, f"gpu{n + 1}", slots=2) for n, node in enumerate(nodes)])
             await prober.wait_first(10)
