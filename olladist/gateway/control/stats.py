@@ -1,0 +1,151 @@
+"""What a gateway has done, in all and lately, by model, node and key: counted here, shown by /admin/stats."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
+
+from olladist.gateway.control.sketch import bucket
+from olladist.gateway.lease import Usage
+
+# The last minutes are read in steps of this: "one minute" is between 60 s and 70 s.
+STEP = 10.0
+LONGEST = 15 * 60.0
+_STEPS = round(LONGEST / STEP)
+
+# Names beyond these are counted together: models come and go, and what is remembered must not grow for ever.
+NAMES_MAX = 1_000
+OTHER = "other"
+
+Kind: TypeAlias = Literal["model", "node", "key"]
+
+
+class Sums:
+    """Counts of one period. Seconds are what backends say; `first_bytes` is a sketch."""
+
+    __slots__ = (
+        "cached",
+        "errors",
+        "fallbacks",
+        "first_bytes",
+        "left",
+        "output_seconds",
+        "output_tokens",
+        "prompt_seconds",
+        "prompt_tokens",
+        "rate_limited",
+        "refused",
+        "requests",
+        "retries",
+    )
+
+    def __init__(self) -> None:
+        self.requests = self.errors = self.left = self.retries = self.fallbacks = self.cached = 0
+        self.refused = self.rate_limited = self.prompt_tokens = self.output_tokens = 0
+        self.prompt_seconds = self.output_seconds = 0.0
+        self.first_bytes: dict[int, int] = {}
+
+    def add(self, other: "Sums") -> None:
+        for name in _PLAIN:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for number, count in other.first_bytes.items():
+            self.first_bytes[number] = self.first_bytes.get(number, 0) + count
+
+
+_PLAIN = tuple(name for name in Sums.__slots__ if name != "first_bytes")
+
+
+class Period:
+    """The sums of one model, node or key, in steps; those that are older than LONGEST are one sum."""
+
+    __slots__ = ("_current", "_older", "_recent", "_step")
+
+    def __init__(self, step: int) -> None:
+        self._older = Sums()
+        self._recent: deque[tuple[int, Sums]] = deque()
+        self._step = step
+        self._current = Sums()
+
+    def at(self, step: int) -> Sums:
+        """Where to count what happens now."""
+        if step != self._step:
+            self._recent.append((self._step, self._current))
+            self._step, self._current = step, Sums()
+            while self._recent and self._recent[0][0] < step - _STEPS:
+                self._older.add(self._recent.popleft()[1])
+        return self._current
+
+    def since(self, step: int) -> Sums:
+        """All from that step on."""
+        return _total(sums for at, sums in (*self._recent, (self._step, self._current)) if at >= step)
+
+    def ever(self) -> Sums:
+        return _total((self._older, *(sums for _, sums in self._recent), self._current))
+
+
+def _total(parts: Iterable[Sums]) -> Sums:
+    total = Sums()
+    for part in parts:
+        total.add(part)
+    return total
+
+
+class Stats:
+    """Counts requests as they end. `now` is any clock that goes forwards."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.periods: dict[Kind, dict[str, Period]] = {"model": {}, "node": {}, "key": {}}
+        self.whole = Period(0)
+        self._now = now
+        self._step = 0
+
+    @property
+    def step(self) -> int:
+        return int(self._now() / STEP)
+
+    def sums(self, model: str, node: str, key: str) -> tuple[Sums, ...]:
+        """Where to count what concerns these now; "" for what it does not concern."""
+        step = self.step
+        found = [self.whole.at(step)]
+        if model:
+            found.append(self._period("model", model, step).at(step))
+        if node:
+            found.append(self._period("node", node, step).at(step))
+        if key:
+            found.append(self._period("key", key, step).at(step))
+        return tuple(found)
+
+    def count(self, what: str, model: str = "", node: str = "", key: str = "") -> None:
+        """One more of `what`, a field of Sums."""
+        for sums in self.sums(model, node, key):
+            setattr(sums, what, getattr(sums, what) + 1)
+
+    def ended(
+        self, model: str, node: str, key: str, *, failed: bool, left: bool, first_byte: float, usage: Usage
+    ) -> None:
+        """A request on a backend has ended; `first_byte` is negative where none came."""
+        number = bucket(first_byte) if first_byte >= 0 else -1
+        for sums in self.sums(model, node, key):
+            sums.requests += 1
+            if failed:
+                sums.errors += 1
+            if left:
+                sums.left += 1
+            if number >= 0:
+                sums.first_bytes[number] = sums.first_bytes.get(number, 0) + 1
+            if usage.prompt_tokens > 0:
+                sums.prompt_tokens += usage.prompt_tokens
+            if usage.output_tokens > 0:
+                sums.output_tokens += usage.output_tokens
+            if usage.prompt > 0:
+                sums.prompt_seconds += usage.prompt
+            if usage.output > 0:
+                sums.output_seconds += usage.output
+
+    def _period(self, kind: Kind, name: str, step: int) -> Period:
+        periods = self.periods[kind]
+        period = periods.get(name)
+        if period is None:
+            if len(periods) >= NAMES_MAX:
+                name = OTHER
+            period = periods.setdefault(name, Period(step))
+        return period
