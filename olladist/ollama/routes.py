@@ -4,10 +4,11 @@ Source: server/routes.go GenerateRoutes of 0.17.4 and of 0.33.0-rc2 (which has a
 experimental web routes). A backend that lacks a route answers 404 itself.
 """
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 
 class Meaning(StrEnum):
@@ -231,6 +232,33 @@ def allowed_methods(path: str) -> tuple[str, ...]:
 def parameter(path: str) -> str:
     """What stands in the place of the path's ":name": a digest, a model, a key; "" for a path without one."""
     return next((rest for _, rest in _prefixed(unquote(path))), "")
+
+
+def moved(method: str, path: str) -> tuple[int, str] | None:
+    """(status, path) where Ollama redirects instead of answering; None where it does not. `path` is as for find().
+
+    Go's mux cleans "//", "/./" and "/../" of the path as it was sent (net/http cleanPath: 307 since Go 1.26, 301 before, which loses a
+    body), gin then drops one slash at the end where a route is left.
+    """
+    if not path.startswith("/"):
+        return None
+    clean = _clean(path)
+    if clean != path:
+        return 307, _quoted(clean)
+    shorter = _quoted(unquote(path)[:-1])
+    if unquote(path[-3:]).endswith("/") and find(method, shorter) is not None:
+        return 301 if method == "GET" else 307, shorter
+    return None
+
+
+def _clean(path: str) -> str:
+    clean = "/" + posixpath.normpath(path).lstrip("/")
+    return clean + "/" if path.endswith("/") and clean != "/" else clean
+
+
+def _quoted(path: str) -> str:
+    """As Go writes a path of a URL."""
+    return quote(path, safe="$&+,/:;=@")
 
 
 def _methods(path: str) -> dict[str, Route]:

@@ -11,6 +11,7 @@ from olladist.ollama.routes import (
     ModelIn,
     allowed_methods,
     find,
+    moved,
     parameter,
 )
 
@@ -88,6 +89,27 @@ def test_what_changes_hosts_is_never_retried() -> None:
 
     assert not retried & {"pull", "push", "create", "copy", "delete", "blob-upload", "me", "signout"}
     assert {route.name for route in ROUTES if route.inference} <= retried
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "place"),
+    [
+        ("GET", "//api/tags", (307, "/api/tags")),
+        ("GET", "/v1/models/..", (307, "/v1")),
+        ("POST", "/api/./chat//", (307, "/api/chat/")),
+        ("GET", "/api/tags/", (301, "/api/tags")),
+        ("POST", "/api/chat/", (307, "/api/chat")),
+        ("GET", "/v1/models/a%20b/", (301, "/v1/models/a%20b")),
+        ("GET", "/api%2Ftags%2F", (301, "/api/tags")),
+        ("GET", "/api/chat/", None),
+        ("GET", "/nope/", None),
+        ("GET", "/", None),
+        ("GET", "/api/tags", None),
+    ],
+)
+def test_odd_paths_are_redirected(method: str, path: str, place: tuple[int, str] | None) -> None:
+    """Doubled slashes and dots are cleaned, one slash at the end of a route is dropped; nothing else moves."""
+    assert moved(method, path) == place
 
 
 def test_a_parameter_is_decoded() -> None:

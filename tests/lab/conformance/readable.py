@@ -7,10 +7,8 @@ from typing import Any
 
 from tests.lab.conformance.wire import Raw
 
-# How the bytes travel, judged by `framing` instead, and the clock.
-_TRAVEL = frozenset({"date", "content-length", "transfer-encoding"})
-# A matter of the one connection (RFC 9110 §7.6.1), and what HTTP/1.1 means without it.
-_NO_NEWS = ("connection", "keep-alive")
+# How the bytes travel, which `framing` judges, what is a matter of the one connection (RFC 9110 §7.6.1), and the clock.
+_TRAVEL = frozenset({"date", "content-length", "transfer-encoding", "connection"})
 # Go's server answers with a length by itself where the body is whole within its first buffer.
 GO_BUFFER = 2048
 
@@ -33,8 +31,7 @@ class Answer:
 def readable(raw: Raw, names: dict[str, str], *, keep_modified: bool = False) -> Answer:
     """`names` are texts of one server, such as the path of its store, and what stands for them in every server's answers."""
     content_type = raw.header("content-type")
-    kept = [(key, value) for key, value in raw.headers if key not in _TRAVEL and (key, value) != _NO_NEWS]
-    headers = {key: _named(value, names) for key, value in kept}
+    headers = {key: _named(value, names) for key, value in raw.headers if key not in _TRAVEL}
     stream = "ndjson" in content_type or "event-stream" in content_type
     if stream:
         body: Any = [_document(chunk, names, keep_modified) for chunk in raw.chunks]
@@ -43,7 +40,8 @@ def readable(raw: Raw, names: dict[str, str], *, keep_modified: bool = False) ->
     else:
         body = _named(raw.body.decode("utf-8", "replace"), names)
     # An answer of more than Go's buffer is chunked because Go does not know its length, and for no other reason.
-    framing = raw.framing if stream or len(raw.body) < GO_BUFFER else "any"
+    # For HEAD and for no body at all it says nothing.
+    framing = raw.framing if stream or 0 < len(raw.body) < GO_BUFFER else "any"
     return Answer(raw.status, headers, body, framing)
 
 
@@ -92,7 +90,7 @@ def unlike(want: Answer, got: Answer) -> str:
     """Only what differs, one line for each part; "" where nothing does."""
     lines = []
     for part in ("status", "framing", "headers", "body"):
-        wanted, given = getattr(want, part), getattr(got, part)
+        where, wanted, given = part, getattr(want, part), getattr(got, part)
         if wanted == given:
             continue
         if isinstance(wanted, dict) and isinstance(given, dict):
@@ -101,7 +99,7 @@ def unlike(want: Answer, got: Answer) -> str:
         elif isinstance(wanted, list) and isinstance(given, list):
             at = next((at for at, (a, b) in enumerate(zip(wanted, given, strict=False)) if a != b), None)
             at = min(len(wanted), len(given)) if at is None else at
-            part = f"{part}[{at}] of {len(wanted)} and {len(given)}"
+            where = f"{part}[{at}] of {len(wanted)} and {len(given)}"
             wanted, given = wanted[at : at + 1], given[at : at + 1]
-        lines.append(f"    {part}: {wanted!r:.600}\n      gateway: {given!r:.600}")
+        lines.append(f"    {where}: {wanted!r:.600}\n      gateway: {given!r:.600}")
     return "\n".join(lines)

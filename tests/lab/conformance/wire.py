@@ -20,10 +20,11 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
     chunked: bool = False  # the body, without a Content-Length
     zstd: bool = False
+    http: str = "1.1"
 
     def __str__(self) -> str:
         shown = self.body if isinstance(self.body, str) else json.dumps(self.body, default=repr)
-        how = f"{' chunked' * self.chunked}{' zstd' * self.zstd}"
+        how = f"{' chunked' * self.chunked}{' zstd' * self.zstd}{' http/1.0' * (self.http == '1.0')}"
         return f"{self.method} {self.path} {shown[:100]}{how} {self.headers or ''}".strip()
 
     def content(self) -> bytes | None:
@@ -40,7 +41,7 @@ class Request:
             headers["Content-Encoding"] = "zstd"
         if content is not None:
             headers |= {"Transfer-Encoding": "chunked"} if self.chunked else {"Content-Length": str(len(content))}
-        lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{key}: {value}" for key, value in headers.items())]
+        lines = [f"{self.method} {self.path} HTTP/{self.http}", *(f"{key}: {value}" for key, value in headers.items())]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + (_in_chunks(content) if self.chunked else content or b"")
 
 

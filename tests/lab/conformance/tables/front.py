@@ -5,7 +5,10 @@ from tests.lab.conformance.rows import ZEROS, Request
 FRONT = [
     *(Request(method, "/") for method in ("GET", "HEAD", "POST")),
     *(Request(method, "/api/version") for method in ("GET", "HEAD", "OPTIONS", "DELETE")),
-    *(Request("GET", path) for path in ("/nope", "/api/generate", "/api/tags/", "//api/tags", "/api/./tags", "/API/TAGS")),
+    *(
+        Request("GET", path)
+        for path in ("/nope", "/api/generate", "/api/tags/", "//api/tags", "/api/./tags", "/API/TAGS")
+    ),
     *(Request("GET", path) for path in ("/api/%76ersion", "/v1/models/library%2Fsky", "/v1/audio/transcriptions")),
     Request("GET", f"/api/blobs/sha256:{ZEROS}"),
     Request("POST", "/api/generate/", "{}"),

@@ -1,6 +1,6 @@
 """Requests that read and change the models."""
 
-from tests.lab.conformance.rows import ASK, X, ZEROS, Request, post
+from tests.lab.conformance.rows import ASK, ZEROS, Request, X, post
 
 LIBRARY = [
     *post("/api/show", "", {}, {"model": "nope"}, {"name": "nope"}, {"model": "a b"}),
