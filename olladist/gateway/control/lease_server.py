@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import cast
 
 import msgspec
 import structlog
 
 from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.observer import Observer
 from olladist.gateway.control.roster import Change, Seen
 from olladist.gateway.lease import (
     MESSAGE_BYTES_MAX,
@@ -20,6 +21,7 @@ from olladist.gateway.lease import (
     Hello,
     Refuse,
     Table,
+    Tally,
     ToControl,
     Unpacker,
     pack,
@@ -34,8 +36,6 @@ TABLE_EVERY = 0.1
 # What a client waits at most while backends are asked again whether they have got a model that none has listed.
 LOOK_AGAIN = 1.0
 
-MODE: Final = "distributed"
-
 
 class LeaseServer:
     """Serves the workers of one gateway; `look_again` asks the backends for their models and takes LOOK_AGAIN at most.
@@ -44,8 +44,11 @@ class LeaseServer:
     (An Ask that waits for a slot will wait in the same place.)
     """
 
-    def __init__(self, dispatcher: Dispatcher, look_again: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, look_again: Callable[[], Awaitable[None]], observer: Observer | None = None
+    ) -> None:
         self.dispatcher = dispatcher
+        self.observer = observer or Observer(dispatcher.roster)
         self.workers: dict[int, Worker] = {}
         self._look_again = look_again
         self._connections = 0
@@ -56,6 +59,7 @@ class LeaseServer:
         self._listed: frozenset[int] = frozenset()  # the backends in it
         self._access = pack(Access())
         dispatcher.roster.listeners.append(self._changed)
+        dispatcher.roster.told.append(self._new_table)
 
     async def run(self, path: Path, listening: Callable[[], None] = lambda: None) -> None:
         """Serves `path` until it is cancelled; a socket that a predecessor left there is replaced."""
@@ -89,9 +93,13 @@ class LeaseServer:
             case Done():
                 if waiting := self._waiting.pop((worker.number, message.id), None):
                     waiting.cancel()
+                self.observer.done(worker.number, message)
                 self.dispatcher.done(worker.number, message)
+            case Tally():
+                self.observer.counted(worker.hello.worker if worker.hello else -1, message.counts)
             case Hello():
                 self.dispatcher.hello(worker.number, message)
+                self.observer.hello(worker.number, message)
                 worker.send(self._access)
                 self._send_table(worker)
 
@@ -100,6 +108,7 @@ class LeaseServer:
         for key in [key for key in self._waiting if key[0] == worker.number]:
             self._waiting.pop(key).cancel()
         released = self.dispatcher.gone(worker.number)
+        self.observer.gone(worker.number)
         if worker.hello:
             log.info("worker has left", worker=worker.hello.worker, pid=worker.hello.pid, held=released)
 
@@ -110,19 +119,25 @@ class LeaseServer:
     def _ask(self, worker: "Worker", ask: Ask) -> None:
         if (worker.number, ask.id) in self._waiting:
             raise ValueError(f"ask {ask.id} waits already")
-        answer = self.dispatcher.ask(worker.number, ask)
+        answer = self.observer.admit(ask) or self.dispatcher.ask(worker.number, ask)
         if isinstance(answer, Refuse) and answer.status == 404 and not ask.tried:
             task = asyncio.get_running_loop().create_task(self._ask_again(worker, ask))
             self._waiting[worker.number, ask.id] = task
         else:
-            self._answer(worker, answer)
+            self._answer(worker, ask, answer)
 
     async def _ask_again(self, worker: "Worker", ask: Ask) -> None:
         await self._look_again()
         del self._waiting[worker.number, ask.id]
-        self._answer(worker, self.dispatcher.ask(worker.number, ask))
+        self._answer(worker, ask, self.dispatcher.ask(worker.number, ask))
 
-    def _answer(self, worker: "Worker", answer: Grant | Refuse) -> None:
+    @property
+    def waiting(self) -> int:
+        """Requests that wait to be given to a backend."""
+        return len(self._waiting)
+
+    def _answer(self, worker: "Worker", ask: Ask, answer: Grant | Refuse) -> None:
+        self.observer.answered(worker.number, ask, answer)
         if isinstance(answer, Grant) and answer.backend not in worker.knows:
             self._send_table(worker)  # the backend is newer than the last table that was pushed
         worker.send(pack(answer))
@@ -134,8 +149,11 @@ class LeaseServer:
 
     def _changed(self, change: Change) -> None:
         if _in_table(change.before) != _in_table(change.after):
-            self._table = b""
-            self._stale.set()
+            self._new_table()
+
+    def _new_table(self) -> None:
+        self._table = b""
+        self._stale.set()
 
     async def _push_tables(self) -> None:
         while True:
@@ -149,9 +167,10 @@ class LeaseServer:
     def _current_table(self) -> bytes:
         if not self._table:
             self._revision += 1
-            backends = self.dispatcher.roster.for_workers()
+            roster = self.dispatcher.roster
+            backends = roster.for_workers()
             self._listed = frozenset(backend.id for backend in backends)
-            self._table = pack(Table(self._revision, MODE, backends))
+            self._table = pack(Table(self._revision, roster.serving.mode.value, backends))
         return self._table
 
 
