@@ -5,7 +5,7 @@ Backends are asked independently of each other: one that does not answer costs n
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from olladist.gateway.control.roster import Change, Roster
@@ -63,6 +63,15 @@ class Prober:
         """The same for what is in memory."""
         stale = [w.watch.loaded for n, w in self._live() if self._aged(self.roster.seen[n].loaded_read, older_than)]
         await _all(stale, within)
+
+    async def read_tags(self, numbers: Iterable[int], within: float) -> None:
+        """Reads the models of these backends anew, whatever was read before; returns after `within` seconds at the latest."""
+        watches = [self._watched[number].watch for number in numbers if number in self._watched]
+        readings = [asyncio.ensure_future(watch.tags.anew()) for watch in watches]
+        if readings:
+            _, late = await asyncio.wait(readings, timeout=within)
+            for reading in late:
+                reading.cancel()
 
     def check_tags(self, number: int) -> None:
         """Has one backend's models read again, without waiting for it."""

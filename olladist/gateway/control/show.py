@@ -11,6 +11,7 @@ from olladist.gateway.control.catalog import merge_tags, openai_model
 from olladist.gateway.control.lease_server import LOOK_AGAIN
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.upstreams import Answered, Failed, fetch
+from olladist.gateway.control.web import BODY_BYTES_MAX, read_whole
 from olladist.gateway.lease import Ask
 from olladist.ollama import framing
 from olladist.ollama.names import split_name
@@ -18,8 +19,6 @@ from olladist.ollama.request import BadBody, read_body
 from olladist.ollama.routes import Route, parameter
 from olladist.scheduling.health import State
 
-# A show asks for one model; with a system prompt and a template in it a body has some ten KiB.
-BODY_BYTES_MAX = 4 * 2**20
 # `verbose` gives every token of the vocabulary: 256 000 of them and as many merges are about 15 MB.
 ANSWER_BYTES_MAX = 64 * 2**20
 # Reading the head of a GGUF from a cold disk takes a second or two; a host that hangs must not be the end of it.
@@ -41,7 +40,7 @@ class Shower:
 
     async def show(self, request: Request, route: Route) -> Answer:
         """POST /api/show: what the first holder says that does not say 404."""
-        body = await _body(request)
+        body = await read_whole(request)
         if body is None:
             return _error(route, 413, f"a body of more than {BODY_BYTES_MAX} bytes")
         try:
@@ -108,16 +107,6 @@ class Shower:
     def _refusal(self, route: Route, model: str, tried: tuple[int, ...]) -> Answer:
         refused = refusals.refuse(Ask(0, model, route.name, tried), self._parts.roster, split_name(model).key)
         return _error(route, refused.status, refused.text, retry_after=refused.retry_after)
-
-
-async def _body(request: Request) -> bytes | None:
-    """The whole body; None where it is too large."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > BODY_BYTES_MAX:
-            return None
-    return bytes(body)
 
 
 def _of(backend: Backend, answer: Answered) -> Answer:

@@ -56,6 +56,12 @@ class Reading:
             self._task = loop.create_task(self._read())
         return self._task
 
+    async def anew(self) -> None:
+        """Returns after a reading that began after this was called: one that is under way may not have seen what has just been done."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+        await asyncio.wait([self.start()])
+
     def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()

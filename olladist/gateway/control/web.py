@@ -15,6 +15,20 @@ JSON = "application/json; charset=utf-8"
 Answer: TypeAlias = Callable[[Request, Route], Awaitable[Response]]
 
 
+# What says which model is meant has some hundred bytes; with a system prompt and a template in it some ten KiB.
+BODY_BYTES_MAX = 4 * 2**20
+
+
+async def read_whole(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes | None:
+    """The whole body; None where it is too large."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > bytes_max:
+            return None
+    return bytes(body)
+
+
 def response(body: bytes, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response with the content type as it stands: Starlette would add a charset to what is to be as gin writes it."""
     return Response(body, status, {"Content-Type": content_type, **(headers or {})})
