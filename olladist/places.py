@@ -28,6 +28,18 @@ def cache_dir() -> Path:
 
 def runtime_dir() -> Path:
     """A new private directory for sockets, with a path short enough for them (108 bytes, unix(7)); the caller removes it."""
+    return Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX, dir=_runtime_base()))  # mkdtemp's have mode 0700
+
+
+def runtime_dirs() -> list[Path]:
+    """What `runtime_dir` has made and nobody has removed, here and by others; whose they are is for the caller to see."""
+    return list(_runtime_base().glob(f"{_RUNTIME_PREFIX}*"))
+
+
+_RUNTIME_PREFIX = "olladist-"
+
+
+def _runtime_base() -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     usable = base.startswith("/") and len(base) < 40 and os.access(base, os.W_OK)
-    return Path(tempfile.mkdtemp(prefix="olladist-", dir=base if usable else "/tmp"))  # noqa: S108  mkdtemp is 0700
+    return Path(base if usable else "/tmp")  # noqa: S108  what is made there is private

@@ -3,38 +3,72 @@
 import contextlib
 import errno
 import socket
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from olladist.errors import GatewayError
 
 _LISTEN = "0A"  # include/net/tcp_states.h
 
+T = TypeVar("T")
 
-def reserve(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen: it keeps `port` (0: any free one) for workers that share it by SO_REUSEPORT.
 
-    A first try without sharing finds out whether somebody listens there, for a gateway of the same user would share gladly.
-    Raises GatewayError.
+def reserve(host: str, port: int, count: int = 1) -> tuple[socket.socket, ...]:
+    """`count` bound sockets that share one port (0: any free one) by SO_REUSEPORT, and do not listen yet.
+
+    They belong to the supervisor and outlive the workers that accept from them: what waits in the queue of one is not lost with its
+    worker. A first try without sharing finds out whether somebody listens there, for a gateway of the same user would share
+    gladly. Raises GatewayError.
     """
+    sockets: list[socket.socket] = []
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as alone:
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        alone, address = _unbound(host, port)
+        with alone:
             alone.bind(address)
-            address = alone.getsockname()
-        shared = socket.socket(family, kind, protocol)
-        try:
-            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            shared.bind(address)
-        except OSError:
-            shared.close()
-            raise
+            taken = alone.getsockname()[1]
+        # macOS gives all connections to one of those who share, so that there one must do for all.
+        sockets.extend(bound(host, taken) for _ in range(count if sys.platform == "linux" else 1))
     except OSError as problem:
+        for made in sockets:
+            made.close()
         raise _cannot_listen(host, port, problem) from problem
-    return shared
+    return tuple(sockets)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that shares its port. Raises OSError.
+
+    Accepted sockets inherit its keepalive: a client whose machine was switched off frees its slot after a minute.
+    """
+    sock, address = _unbound(host, port)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sys.platform == "linux":
+            for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def dealt(sockets: Sequence[T], workers: int) -> list[tuple[T, ...]]:
+    """What each of `workers` listens on: every socket has somebody, and nobody has none; where there are too few they are shared."""
+    return [tuple(sockets[n::workers]) or (sockets[n % len(sockets)],) for n in range(workers)]
+
+
+def _unbound(host: str, port: int) -> tuple[socket.socket, Any]:
+    """A socket and its address, in the form that its family wants."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return sock, address
 
 
 def _cannot_listen(host: str, port: int, problem: OSError) -> GatewayError:

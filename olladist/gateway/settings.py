@@ -83,6 +83,11 @@ class Settings:
         return f"{self.run_dir}/operator.sock"
 
     @property
+    def supervisor_socket(self) -> str:
+        """Where the supervisor takes orders: see orders.py."""
+        return f"{self.run_dir}/supervisor.sock"
+
+    @property
     def address(self) -> str:
         """Where clients reach the gateway, as a URL."""
         host = f"[{self.listen_host}]" if ":" in self.listen_host else self.listen_host

@@ -1,138 +1,170 @@
-"""The parent of a running gateway: starts the control process and the workers, restarts what dies, ends all together."""
+"""The parent of a running gateway: holds its sockets, starts the control process and the workers, restarts what dies, ends all together."""
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import structlog
 
+from olladist import __version__
 from olladist.errors import GatewayError
-from olladist.gateway.port import reserve
-from olladist.gateway.settings import Settings, encode
+from olladist.gateway.children import Child, answers, restart_delay
+from olladist.gateway.notify import notify
+from olladist.gateway.orders import Process, Taken, take, take_orders
+from olladist.gateway.port import dealt, reserve
+from olladist.gateway.running import Running, alive, announced
+from olladist.gateway.settings import Settings
 
-# Importing and probing take a second; 200 black-holed hosts do not delay the first answer.
-_START_SECONDS = 60.0
 # What a worker needs beyond its grace to say good-bye, and a control process to close its tunnels.
 _END_SECONDS = 5.0
-_ASK_AGAIN = 0.05
-
-_BACKOFF_FIRST, _BACKOFF_MAX, _STEADY = 0.05, 5.0, 30.0
 
 log = structlog.get_logger()
 
 
-def run(settings: Settings, on_ready: Callable[[str], None] = lambda _: None) -> int:
+def run(
+    settings: Settings, on_ready: Callable[[str], None] = lambda _: None, *, replacing: Running | None = None
+) -> int:
     """Runs a gateway until SIGINT or SIGTERM ends it; returns that signal's number. Call it from the main thread.
 
     `on_ready` gets the URL once clients are served. The first signal lets answers under way finish, for `grace_seconds` at
-    most; the second ends at once. Raises GatewayError where it cannot start.
+    most; the second ends at once. SIGHUP has the inventory read again. With `replacing` it takes over that gateway's sockets, and tells
+    it to end once it serves them itself; where it does not come to that, the other goes on.
+
+    Returns SIGTERM too where `olladist proxy stop` ended it, or another gateway has taken over. Raises GatewayError where it cannot start.
     """
-    return asyncio.run(_Supervisor(settings, on_ready).run())
+    return asyncio.run(_run(settings, on_ready, replacing))
 
 
-def restart_delay(lived: float, failures: int) -> tuple[float, int]:
-    """(seconds to wait, failures so far) for a child that ended after `lived` seconds and `failures` early ends before."""
-    if lived >= _STEADY:
-        return _BACKOFF_FIRST, 0
-    return min(_BACKOFF_FIRST * 2.0**failures, _BACKOFF_MAX), failures + 1
-
-
-class Child:
-    """A process that is started again and again; `process` is the one that runs now."""
-
-    def __init__(self, name: str, module: str, arguments: tuple[str, ...], settings: Settings) -> None:
-        self.name = name
-        self._words = (sys.executable, "-m", module, *arguments)
-        self._settings = settings
-        self.process: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self.ready = asyncio.Event()  # it has said so on its stdout
-
-    async def start(self) -> None:
-        """Its stdin stays open for as long as we live: the end of it tells the child that we are gone.
-
-        In a session of its own it gets no Ctrl-C from the terminal: to end in order is our part.
-        """
-        self.ready.clear()
-        self.process = await asyncio.create_subprocess_exec(
-            *self._words,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        if self.process.stdin is not None:
-            with contextlib.suppress(ConnectionError):
-                self.process.stdin.write(encode(self._settings))
-                await self.process.stdin.drain()
-        self._reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        if self.process is not None and self.process.stdout is not None:
-            while line := await self.process.stdout.readline():
-                if line.strip() == b"ready":
-                    self.ready.set()
-
-    def signal(self, number: signal.Signals) -> None:
-        if self.process is not None and self.process.returncode is None:
-            self.process.send_signal(number)
-
-    async def ended(self) -> int:
-        """Its exit status, -N where a signal N ended it."""
-        if self.process is None:
-            return 0
-        return await self.process.wait()
-
-    async def end(self, seconds: float) -> None:
-        """Lets it end by itself, for so long."""
-        try:
-            await asyncio.wait_for(self.ended(), seconds)
-        except TimeoutError:
-            self.signal(signal.SIGKILL)
-            await self.ended()
-        if self._reading is not None:
-            await self._reading
+async def _run(settings: Settings, on_ready: Callable[[str], None], replacing: Running | None) -> int:
+    with alive(Path(settings.run_dir)), contextlib.ExitStack() as held:
+        taken = await take(replacing) if replacing else None
+        if taken:
+            held.callback(taken.close)
+            sockets = taken.sockets
+        else:
+            sockets = reserve(settings.listen_host, settings.listen_port, settings.workers)
+        for listening in sockets:
+            held.callback(listening.close)
+        here = settings.listening_on(sockets[0].getsockname()[1])
+        return await _Supervisor(here, sockets, taken, on_ready).run()
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, on_ready: Callable[[str], None]) -> None:
-        self._socket = reserve(settings.listen_host, settings.listen_port)
-        self._settings = settings.listening_on(self._socket.getsockname()[1])
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: Sequence[socket.socket],
+        taken: Taken | None,
+        on_ready: Callable[[str], None],
+    ) -> None:
+        self.sockets = sockets
+        self._settings = settings
+        self._taken = taken
         self._on_ready = on_ready
-        self._control = Child("control", "olladist.gateway.control", (), self._settings)
+        self._control = Child("control", "olladist.gateway.control", (), settings)
         self._workers = tuple(
-            Child(f"edge {number}", "olladist.gateway.edge", (str(number),), self._settings)
-            for number in range(1, max(1, settings.workers) + 1)
+            Child(f"edge {n}", "olladist.gateway.edge", (str(n),), settings, [sock.fileno() for sock in mine])
+            for n, mine in enumerate(dealt(sockets, max(1, settings.workers)), 1)
         )
-        self._signals: list[signal.Signals] = []
+        self._ended_by = signal.SIGTERM
+        self._announced = contextlib.ExitStack()
         self._stop = asyncio.Event()
+        self._workers_ended = asyncio.Event()
+        # A terminal that is gone says so by SIGHUP too, and then nobody is left to run for.
+        self._on_terminal = sys.stderr.isatty()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told, number)
-        keepers: list[asyncio.Task[None]] = []
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        tasks: list[asyncio.Task[None]] = []
+        taking_orders = asyncio.create_task(take_orders(Path(self._settings.supervisor_socket), self))
         try:
             if await self._unless_stopped(self._start()):
-                self._on_ready(self._settings.address)
-                keepers = [asyncio.create_task(self._keep(child)) for child in (self._control, *self._workers)]
-                keepers.append(asyncio.create_task(self._watch()))
+                await self._relieve()
+                self._announce()
+                tasks = [asyncio.create_task(self._keep(child)) for child in (self._control, *self._workers)]
+                tasks.append(asyncio.create_task(self._watch()))
                 await self._stop.wait()
         finally:
-            for keeper in keepers:
-                keeper.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
+            notify("STOPPING=1", os.environ)
+            self._announced.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._end()
-            self._socket.close()
-        return int(self._signals[0])
+            taking_orders.cancel()
+            await asyncio.gather(taking_orders, return_exceptions=True)
+        return int(self._ended_by)
+
+    # What orders.py asks for.
+
+    def processes(self) -> tuple[Process, ...]:
+        return tuple(Process(child.name, child.pid) for child in (self._control, *self._workers))
+
+    async def stop(self, *, now: bool) -> int:
+        self._told(signal.SIGTERM)
+        if now:
+            self._kill()
+        await self._workers_ended.wait()
+        return sum(worker.cut for worker in self._workers)
+
+    def replaced(self) -> None:
+        log.warning("another gateway has taken over: ending what runs here, and then this one")
+        self._announced.close()
+        self._stop.set()
+
+    # What signals ask for.
 
     def _told(self, number: signal.Signals) -> None:
-        self._signals.append(number)
         if self._stop.is_set():
-            for child in (self._control, *self._workers):
-                child.signal(signal.SIGKILL)
+            self._kill()
+        self._ended_by = number
         self._stop.set()
+
+    def _kill(self) -> None:
+        for child in (self._control, *self._workers):
+            child.signal(signal.SIGKILL)
+
+    def _hung_up(self) -> None:
+        if self._on_terminal and _terminal_is_gone():
+            self._told(signal.SIGTERM)
+        else:
+            self._control.signal(signal.SIGHUP)
+
+    # Its life.
+
+    def _announce(self) -> None:
+        settings = self._settings
+        note = Running(
+            pid=os.getpid(),
+            url=settings.address,
+            host=settings.listen_host,
+            port=settings.listen_port,
+            run_dir=settings.run_dir,
+            inventory=settings.inventory,
+            since=time.time(),
+            version=__version__,
+        )
+        self._announced.enter_context(announced(note))
+        notify("READY=1", os.environ)
+        self._on_ready(settings.address)
+
+    async def _relieve(self) -> None:
+        """Tells the gateway whose sockets we have that it can end."""
+        if self._taken:
+            try:
+                await self._taken.serving()
+            except GatewayError as error:
+                # We serve, and it does not seem to: this is what was wanted, if not in order.
+                log.warning(error.message, hint=error.hint)
 
     async def _unless_stopped(self, work: Awaitable[None]) -> bool:
         """True when `work` is done, False when a signal came first."""
@@ -148,11 +180,11 @@ class _Supervisor:
 
     async def _start(self) -> None:
         await self._control.start()
-        await _ready(self._control, _answers(self._settings.api_socket))
+        await self._control.serves(answers(self._settings.api_socket))
         for worker in self._workers:
             await worker.start()
         for worker in self._workers:
-            await _ready(worker, worker.ready.wait())
+            await worker.serves(worker.ready.wait())
 
     async def _keep(self, child: Child) -> None:
         """Starts a child again whenever it ends."""
@@ -172,51 +204,27 @@ class _Supervisor:
         while True:
             await asyncio.sleep(limit / 4)
             try:
-                await asyncio.wait_for(_answers(self._settings.api_socket), limit)
+                await asyncio.wait_for(answers(self._settings.api_socket), limit)
             except TimeoutError:
                 log.warning("killing", child=self._control.name, silent_for=limit)
                 self._control.signal(signal.SIGKILL)
 
     async def _end(self) -> None:
-        """Workers first: what they finish still needs tunnels and leases."""
-        grace = self._settings.grace_seconds + _END_SECONDS
-        for children, seconds in ((self._workers, grace), ((self._control,), _END_SECONDS)):
-            for child in children:
-                child.signal(signal.SIGTERM)
-            await asyncio.gather(*(child.end(seconds) for child in children))
+        """Workers first: what they finish still needs tunnels and leases, and uploads the control process itself."""
+        for worker in self._workers:
+            worker.signal(signal.SIGTERM)
+        # Nobody accepts any more, unless another gateway has these sockets too.
+        for listening in self.sockets:
+            listening.close()
+        await asyncio.gather(*(worker.end(self._settings.grace_seconds + _END_SECONDS) for worker in self._workers))
+        self._workers_ended.set()
+        self._control.signal(signal.SIGTERM)
+        await self._control.end(_END_SECONDS)
 
 
-async def _ready(child: Child, ready: Awaitable[object]) -> None:
-    """Waits until a child that was just started serves; GatewayError where it ends instead."""
-    waiting, ended = asyncio.ensure_future(ready), asyncio.create_task(child.ended())
+def _terminal_is_gone() -> bool:
     try:
-        await asyncio.wait({waiting, ended}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            return
-        if ended.done():
-            raise GatewayError(
-                f"the gateway's process {child.name!r} ended with status {ended.result()} before it was ready",
-                hint="what it said before its end stands above",
-            )
-        raise GatewayError(
-            f"the gateway's process {child.name!r} was not ready within {_START_SECONDS:g} s",
-            hint="run it again with -v to see what it does",
-        )
-    finally:
-        for task in (waiting, ended):
-            task.cancel()
-        await asyncio.gather(waiting, ended, return_exceptions=True)
-
-
-async def _answers(path: str) -> None:
-    """Returns when an HTTP server answers on a unix socket."""
-    while True:
-        with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_unix_connection(path)
-            try:
-                writer.write(b"GET /api/version HTTP/1.1\r\nHost: olladist\r\nConnection: close\r\n\r\n")
-                if (await reader.read(5)).startswith(b"HTTP/"):
-                    return
-            finally:
-                writer.close()
-        await asyncio.sleep(_ASK_AGAIN)
+        os.tcgetpgrp(sys.stderr.fileno())
+    except OSError:
+        return True
+    return False

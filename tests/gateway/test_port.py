@@ -1,25 +1,41 @@
+import contextlib
 import os
 import socket
+import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from olladist.errors import GatewayError
-from olladist.gateway.port import listener, reserve
+from olladist.gateway.port import dealt, listener, reserve
 
 
-def test_a_port_is_kept_for_those_who_share_it() -> None:
-    """Port 0 becomes a number; sharing sockets can listen on it; one that does not share cannot have it."""
-    kept = reserve("127.0.0.1", 0)
-    address = kept.getsockname()
-    with kept, socket.socket() as worker, socket.socket() as stranger, socket.socket() as client:
-        worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        worker.bind(address)
+def test_workers_share_a_port_that_nobody_else_can_have() -> None:
+    """Port 0 becomes one number for all; a socket that does not share cannot have it, also while nobody listens yet."""
+    kept = reserve("127.0.0.1", 0, 3)
+    addresses = {sock.getsockname() for sock in kept}
+    assert len(addresses) == 1
+    assert len(kept) == (3 if sys.platform == "linux" else 1)
+    with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+        stranger.bind(kept[0].getsockname())
+    with socket.socket() as client, contextlib.closing(kept[0]) as worker:
         worker.listen()
-        with pytest.raises(OSError, match="in use"):
-            stranger.bind(address)
-        # The kept socket does not listen, so every connection goes to the worker.
-        client.connect(address)
+        # The others do not listen, so every connection goes to this one.
+        client.connect(worker.getsockname())
         worker.accept()[0].close()
+    for sock in kept:
+        sock.close()
+
+
+@given(st.integers(1, 20), st.integers(1, 20))
+def test_every_socket_is_dealt_to_somebody_and_everybody_has_one(sockets: int, workers: int) -> None:
+    """Whatever the numbers are: a queue that nobody reads would lose its connections."""
+    hands = dealt(range(sockets), workers)
+
+    assert len(hands) == workers
+    assert all(hands)
+    assert {sock for hand in hands for sock in hand} == set(range(sockets))
 
 
 @pytest.mark.parametrize("shares", [True, False])

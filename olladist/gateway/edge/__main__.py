@@ -1,7 +1,7 @@
-"""`python -m olladist.gateway.edge NUMBER`, started by the supervisor with the settings on stdin."""
+"""`python -m olladist.gateway.edge NUMBER DESCRIPTOR...`, started by the supervisor with the settings on stdin and its sockets."""
 
 import sys
 
 from olladist.gateway.edge.process import main
 
-main(int(sys.argv[1]))
+main(int(sys.argv[1]), [int(word) for word in sys.argv[2:]])

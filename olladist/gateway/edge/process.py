@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 
 import structlog
 import uvloop
@@ -42,7 +43,7 @@ class Edge:
         leases = Leases(number, settings.lease_socket, backends)
         self.worker = Worker(settings, loop, backends, leases)
         self._clients: set[Downstream] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._quiet = asyncio.Event()
 
@@ -52,7 +53,8 @@ class Edge:
         self._tasks = [loop.create_task(self.worker.leases.run()), loop.create_task(self._sweep())]
 
     async def serve(self, listening: socket.socket) -> None:
-        self._server = await self.worker.loop.create_server(self._client, sock=listening, backlog=_BACKLOG)
+        """Accepts from this socket too."""
+        self._servers.append(await self.worker.loop.create_server(self._client, sock=listening, backlog=_BACKLOG))
 
     def _client(self) -> Downstream:
         client = Downstream(self.worker, _begin, self._closed)
@@ -78,8 +80,8 @@ class Edge:
     async def drain(self, grace: float) -> int:
         """Takes no more connections, waits for the answers under way, then ends what is left; returns how many that were."""
         self.worker.draining = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for client in tuple(self._clients):
             client.drain()
         if self._clients:
@@ -102,30 +104,7 @@ def _begin(client: Downstream, head: RequestHead) -> Exchange:
     return Passage(client, head) if route is None else Inference(client, head, route)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that shares its port with the other workers. Raises OSError.
-
-    Accepted sockets inherit its keepalive: a client whose machine was switched off frees its slot after a minute.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if sys.platform == "linux":
-            for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        sock.bind(address)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-async def _run(number: int, settings: Settings) -> None:
+async def _run(number: int, settings: Settings, listening: Sequence[socket.socket]) -> None:
     loop = asyncio.get_running_loop()
     edge = Edge(number, settings, loop)
     stop = asyncio.Event()
@@ -144,9 +123,9 @@ async def _run(number: int, settings: Settings) -> None:
     # A worker without a table can only turn clients away; the others have the port until it has one.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(edge.worker.leases.has_table.wait(), _TABLE_SECONDS)
-    await edge.serve(listen(settings.listen_host, settings.listen_port))
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    for sock in listening:
+        await edge.serve(sock)
+    _say("ready")
     log.info("listening", address=settings.address)
     gc.collect()
     gc.freeze()
@@ -154,10 +133,21 @@ async def _run(number: int, settings: Settings) -> None:
     await stop.wait()
     ended = await edge.drain(settings.grace_seconds)
     log.info("stopped", ended=ended)
+    _say(f"ended {ended}")
 
 
-def main(number: int) -> None:
+def _say(word: str) -> None:
+    """To the supervisor, which may be gone."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(f"{word}\n")
+        sys.stdout.flush()
+
+
+def main(number: int, listening: Sequence[int]) -> None:
+    """`listening` are descriptors that the supervisor has left open for us."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload is the control process' business
     settings = receive_settings()
+    sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
     raise_descriptor_limit()
     start_log(f"edge {number}", verbose=settings.verbose)
-    uvloop.run(_run(number, settings))
+    uvloop.run(_run(number, settings, sockets))

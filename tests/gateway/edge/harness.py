@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from olladist.gateway.edge.process import Edge, listen
-from olladist.gateway.lease import Access, Ask, Backend, Done, Grant, Hello, Refuse, Table, ToControl, Unpacker, pack
+from olladist.gateway.edge.process import Edge
+from olladist.gateway.lease import Access, Ask, Backend, Done, Grant, Hello, Keep, Refuse, Table, ToControl, Unpacker, pack
+from olladist.gateway.port import bound
 from olladist.gateway.settings import Settings
 
 MODEL = "registry.ollama.ai/library/tiny:latest"
@@ -104,6 +105,7 @@ class Node:
     connections: list[Connection] = field(default_factory=list)
     closed: int = 0
     address: str = ""
+    role: str = "node"
     server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -148,6 +150,8 @@ class Control:
         self.hellos: list[Hello] = []
         self.asks: list[Ask] = []
         self.dones: list[Done] = []
+        self.keeps: list[Keep] = []
+        self.mode = "distributed"
         self.decide: Callable[[Ask], Grant | Refuse | None] = self.first_untried
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -176,6 +180,8 @@ class Control:
             writer.write(pack(self.access) + pack(self.table()))
         elif isinstance(message, Done):
             self.dones.append(message)
+        elif isinstance(message, Keep):
+            self.keeps.append(message)
         elif isinstance(message, Ask):
             self.asks.append(message)
             decision = self.decide(message)
@@ -184,10 +190,10 @@ class Control:
 
     def table(self) -> Table:
         rows = tuple(
-            Backend(number, node.name, node.address, 1, node.name not in self.down, self.models)
+            Backend(number, node.name, node.address, 1, node.name not in self.down, self.models, node.role)
             for number, node in enumerate(self.nodes)
         )
-        return Table(1, "distributed", rows)
+        return Table(1, self.mode, rows)
 
     def push(self) -> None:
         for writer in self._writers:
@@ -270,7 +276,7 @@ class Gateway:
         self._clients: list[Client] = []
 
     async def start(self) -> None:
-        sock = listen("127.0.0.1", 0)
+        sock = bound("127.0.0.1", 0)
         self.port = cast("int", sock.getsockname()[1])
         self.edge.start()
         await self.edge.serve(sock)
