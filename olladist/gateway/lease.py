@@ -62,6 +62,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=2):
     cache: str = ""  # digest under which an answer may have been kept; "" for a request whose answer must be fresh
     keep: bool = False  # the worker would keep the answer: told so that the control process can say in Grant whether to
     deadline: float = 0.0  # seconds the client waits (X-Ollama-Timeout); 0: for ever
+    only: str = ""  # "": whoever can; "fallback": what stands in, for enough have failed; "cache": a kept answer, for two have died
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):

@@ -86,6 +86,12 @@ def split_name(text: str) -> ModelName:
     return ModelName(host or DEFAULT_HOST, namespace or DEFAULT_NAMESPACE, model, tag or DEFAULT_TAG)
 
 
+def is_cloud(text: str) -> bool:
+    """Whether an Ollama passes the model on to ollama.com instead of running it: by its tag (internal/modelref ParseRef)."""
+    _, colon, tag = text.strip().lower().rpartition(":")
+    return bool(colon) and "/" not in tag and (tag == "cloud" or tag.endswith("-cloud"))
+
+
 def _cut_last(text: str, separator: str) -> tuple[str, str]:
     before, _, after = text.rpartition(separator)
     return before or _MISSING, after or _MISSING

@@ -1,15 +1,17 @@
 """Which backend an exchange goes to, and what it said about that backend when it ended. No sockets: lease_server has them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
+from typing import Protocol
 
-from olladist.gateway.control import refusals
+from olladist.gateway.control import fallback, refusals
+from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Role
 from olladist.gateway.control.ledger import Lease, Ledger
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import OUTCOMES, Ask, Done, Grant, Hello, Refuse
 from olladist.inventory.model import Strategy
-from olladist.ollama.names import split_name
+from olladist.ollama.names import is_cloud, split_name
 from olladist.scheduling.backend import Candidate
 from olladist.scheduling.health import State
 from olladist.scheduling.strategies import choose
@@ -18,11 +20,33 @@ from olladist.scheduling.strategies import choose
 # failed (out of memory, a damaged blob), and another try costs its next client that load's time; 503 is a full queue.
 AVOID_SECONDS = {500: 10.0, 503: 2.0}
 
+# What a client is told of a backend that was tried, by how that ended.
+_FAILURES = {"connect": "no connection", "died": "it ended the connection", "retryable": "it answered {status}"}
+
+
+class Kept(Protocol):
+    """The answers that are kept, as far as placing needs them."""
+
+    def has(self, digest: str, contents: frozenset[str]) -> bool:
+        """Whether there is an answer that a model of one of these contents has given; no contents: any."""
+
+    def wants(self, digest: str) -> bool:
+        """Whether an answer under this digest is to be kept when it comes."""
+
+
+class _Nothing:
+    def has(self, digest: str, contents: frozenset[str]) -> bool:
+        return False
+
+    def wants(self, digest: str) -> bool:
+        return False
+
 
 class Dispatcher:
     """Answers workers. Each is known by a number of its connection, so that one which comes back is not confused with itself.
 
-    `on_missing` is called with a backend that has said that it has not got a model which it listed.
+    `on_missing` is called with a backend that has said that it has not got a model which it listed. `designated` is the only
+    node that may be asked for models of Ollama's cloud, for it is the one that is signed in.
     """
 
     def __init__(
@@ -31,6 +55,9 @@ class Dispatcher:
         strategy: Strategy,
         now: Callable[[], float],
         on_missing: Callable[[int], None] = lambda _: None,
+        *,
+        kept: Kept | None = None,
+        designated: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.roster = roster
         self.strategy = strategy
@@ -38,8 +65,13 @@ class Dispatcher:
         self.outcomes: Counter[str] = Counter(dict.fromkeys((*OUTCOMES, "granted", "refused"), 0))
         self._now = now
         self._on_missing = on_missing
+        self._kept: Kept = kept or _Nothing()
+        self._designated = designated
         self._turns: Counter[str] = Counter()
         self._avoid: dict[Lease, float] = {}
+        self._failed: dict[
+            Lease, str
+        ] = {}  # how the last request for a model ended on a backend, where it came to nothing
 
     def hello(self, worker: int, hello: Hello) -> None:
         """Counts what the worker runs already. What runs on a backend that has left the table is nobody's load."""
@@ -53,13 +85,13 @@ class Dispatcher:
         if self.ledger.holds(worker, ask.id):
             raise ValueError(f"ask {ask.id} is granted already")
         key = _key(ask.model)
-        chosen = self._choose(key, ask)
-        if chosen is None:
+        answer = self._decide(key, ask)
+        if isinstance(answer, Refuse):
             self.outcomes["refused"] += 1
-            return refusals.refuse(ask, self.roster, key)
-        self.ledger.hold(worker, ask.id, Lease(chosen, key))
-        self.outcomes["granted"] += 1
-        return Grant(ask.id, chosen)
+        else:
+            self.ledger.hold(worker, ask.id, Lease(answer.backend, key))
+            self.outcomes["granted"] += 1
+        return answer
 
     def done(self, worker: int, done: Done) -> None:
         """Releases what the worker held under this id, and takes what happened as evidence about the backend."""
@@ -72,6 +104,7 @@ class Dispatcher:
         if done.backend != lease.backend:
             return  # the client left while the grant was on its way: nothing was sent to the backend
         self.roster.ended(lease.backend, done.outcome)
+        self._remember(lease, done)
         if done.outcome == "retryable":
             self._could_not_serve(lease, done.status)
 
@@ -79,13 +112,50 @@ class Dispatcher:
         """The worker's connection has ended: all it held is released; returns how much that was."""
         return self.ledger.release_all(worker)
 
-    def _choose(self, key: str, ask: Ask) -> int | None:
+    def _decide(self, key: str, ask: Ask) -> Grant | Refuse:
+        serving = self.roster.serving
+        if serving.distributed and _is_cloud(ask.model):
+            return self._cloud(ask)
+        for role in fallback.roles(serving, ask.only):
+            chosen = self._choose(self._holders(key, role), key, ask)
+            if chosen is not None:
+                standing_in = fallback.word(serving, role)
+                return Grant(
+                    ask.id,
+                    chosen,
+                    standing_in,
+                    self._reason(key, ask) if standing_in else "",
+                    keep=self._keeps(key, ask),
+                )
+        if ask.cache and serving.uses_cache and self._may_exist(key) and self._has_kept(key, ask.cache):
+            return Grant(ask.id, CACHE_ID, Role.CACHE.value, self._reason(key, ask))
+        return refusals.refuse(ask, self.roster, key)
+
+    def _cloud(self, ask: Ask) -> Grant | Refuse:
+        """Whether it is listed there or not: Ollama passes such names on to its cloud."""
+        number = self._designated()
+        known = self.roster.seen.get(number) if number is not None else None
+        if number is None or known is None or known.state is State.DOWN or ask.only or number in ask.tried:
+            return refusals.no_cloud(ask, self.roster, number)
+        return Grant(ask.id, number)
+
+    def _holders(self, key: str, role: Role) -> Collection[int]:
+        """Those of a role who have the model and may get new work."""
+        roster = self.roster
+        if role is Role.LOCAL:
+            return (LOCAL_ID,) if LOCAL_ID in roster.seen and key in roster.seen[LOCAL_ID].keys else ()
+        holders = roster.holders(key)
+        if not roster.drained:
+            return holders
+        return [number for number in holders if roster.backends[number].node not in roster.drained]
+
+    def _choose(self, holders: Collection[int], key: str, ask: Ask) -> int | None:
         """The best of those that are well; where there is none, of those that are not but answer."""
         well: list[Candidate] = []
         poorly: list[Candidate] = []
         seen, backends = self.roster.seen, self.roster.backends
         in_flight, of_model = self.ledger.in_flight, self.ledger.in_flight_model(key)
-        for number in self.roster.holders(key):
+        for number in holders:
             known = seen[number]
             state = known.state
             if state is State.DOWN or number in ask.tried:
@@ -104,6 +174,49 @@ class Dispatcher:
         if chosen is not None and not ask.tried:
             self._turns[key] = turn + 1  # a second try must not shift whose turn it is
         return chosen
+
+    def _reason(self, key: str, ask: Ask) -> str:
+        roster = self.roster
+        first = roster.serving.order[0]
+        mine = set(roster.of_role(first))
+        holders = sorted(mine & {*roster.holders_in_play(key), *ask.tried})
+        reasons = ((roster.backends[number].node, self._why(number, key, ask)) for number in holders)
+        passed = [fallback.Passed(node, why) for node, why in reasons if why]
+        reachable = any(roster.seen[number].state is not State.DOWN for number in mine)
+        return fallback.reason(first, passed, reachable=reachable)
+
+    def _why(self, number: int, key: str, ask: Ask) -> str:
+        if number in ask.tried:
+            return self._failed.get(Lease(number, key), "it failed")
+        if self.roster.seen[number].state is State.DOWN:
+            return fallback.DOWN
+        return fallback.DRAINED if self.roster.backends[number].node in self.roster.drained else ""
+
+    def _keeps(self, key: str, ask: Ask) -> bool:
+        return (
+            ask.keep
+            and bool(ask.cache)
+            and self.roster.serving.uses_cache
+            and fallback.may_be_kept(self.roster.digests(key))
+            and self._kept.wants(ask.cache)
+        )
+
+    def _has_kept(self, key: str, digest: str) -> bool:
+        return self._kept.has(digest, self.roster.digests(key))
+
+    def _may_exist(self, key: str) -> bool:
+        """False where everybody can be asked and has not got the model: then it was deleted, and so were its answers."""
+        roster = self.roster
+        return bool(roster.holders_in_play(key)) or any(
+            roster.seen[number].state is State.DOWN for number in roster.in_play()
+        )
+
+    def _remember(self, lease: Lease, done: Done) -> None:
+        text = _FAILURES.get(done.outcome)
+        if text is not None:
+            self._failed[lease] = text.format(status=done.status)
+        elif done.outcome == "served":
+            self._failed.pop(lease, None)
 
     def _could_not_serve(self, lease: Lease, status: int) -> None:
         if status == 404:
@@ -126,3 +239,6 @@ class Dispatcher:
 def _key(model: str) -> str:
     """The normalised name; of what is no name, something that no backend lists."""
     return split_name(model).key
+
+
+_is_cloud = lru_cache(maxsize=4096)(is_cloud)

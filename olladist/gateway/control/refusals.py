@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from olladist.gateway.control.backends import Role
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import Ask, Refuse
 from olladist.ollama.names import split_name
@@ -21,9 +22,10 @@ _NAMES_MAX = 5
 
 def refuse(ask: Ask, roster: Roster, key: str) -> Refuse:
     """404 where everybody who can be asked has not got the model, 503 where somebody may have it who cannot be asked."""
-    holders = roster.holders(key)
-    if not roster.backends:
+    asked = roster.in_play()
+    if not asked:
         return _unavailable(ask, "the inventory has no host for this gateway")
+    holders = roster.holders_in_play(key)
     if not holders:
         if not split_name(ask.model).is_valid():
             return _unknown(ask)
@@ -31,15 +33,42 @@ def refuse(ask: Ask, roster: Roster, key: str) -> Refuse:
             return _unavailable(
                 ask, f"model '{ask.model}' is not known yet, still connecting to {_names(roster, starting)}"
             )
-        if any(seen.state is not State.DOWN for seen in roster.seen.values()):
+        if any(roster.seen[number].state is not State.DOWN for number in asked):
             return _unknown(ask)
-        return _unavailable(ask, f"no host can be reached: {_names(roster, roster.backends)}")
-    down = [number for number in holders if roster.seen[number].state is State.DOWN]
-    if len(down) == len(holders):
-        return _unavailable(ask, f"model '{ask.model}' is on {_names(roster, holders)} only, which cannot be reached")
+        return _unavailable(ask, f"{_nobody(roster)} can be reached: {_names(roster, asked)}")
+    return _unavailable(ask, _why_none(ask, roster, holders))
+
+
+def no_cloud(ask: Ask, roster: Roster, designated: int | None) -> Refuse:
+    """A model of Ollama's cloud, and the one node that is signed in there is not there. No other is asked: it would want a sign-in of its own."""
+    node = roster.backends[designated].node if designated in roster.backends else ""
+    if not node:
+        return _unavailable(ask, f"model '{ask.model}' is in Ollama's cloud, and no host is there to ask it")
+    failed = "failed with this request" if designated in ask.tried else "cannot be reached"
+    return _unavailable(ask, f"model '{ask.model}' is in Ollama's cloud, and {node}, which asks it, {failed}")
+
+
+def _why_none(ask: Ask, roster: Roster, holders: Collection[int]) -> str:
+    """Why none of those who have the model takes the request."""
+    down = [number for number in holders if roster.seen[number].state is State.DOWN and number not in ask.tried]
+    drained = [n for n in holders if roster.backends[n].node in roster.drained and n not in (*ask.tried, *down)]
     failed = [number for number in ask.tried if number in holders]
-    text = f"model '{ask.model}' could not be served by {_names(roster, failed)}"
-    return _unavailable(ask, f"{text}; {_names(roster, down)} cannot be reached" if down else text)
+    if len(down) == len(holders):
+        return f"model '{ask.model}' is on {_names(roster, holders)} only, which cannot be reached"
+    if len(drained) == len(holders):
+        return f"model '{ask.model}' is on {_names(roster, holders)} only, which is drained"
+    parts = []
+    if failed:
+        parts.append(f"model '{ask.model}' could not be served by {_names(roster, failed)}")
+    if down:
+        parts.append(f"{_names(roster, down)} cannot be reached")
+    if drained:
+        parts.append(f"{_names(roster, drained)} is drained")
+    return "; ".join(parts) or f"model '{ask.model}' could not be served"
+
+
+def _nobody(roster: Roster) -> str:
+    return "no host" if Role.NODE in roster.serving.order else "no Ollama"
 
 
 def _unknown(ask: Ask) -> Refuse:
