@@ -46,14 +46,17 @@ class ModelPlan:
 
 
 async def read_stores(
-    fleet: Fleet, hosts: Collection[Host], known: Mapping[str, Survey] = MappingProxyType({})
+    fleet: Fleet, hosts: Collection[Host], known: Mapping[str, Survey] = MappingProxyType({}), *, ask_sudo: bool = True
 ) -> Stores:
-    """What each of `hosts` is and what its store holds; a survey that is known is not made again."""
+    """What each of `hosts` is and what its store holds; a survey that is known is not made again.
+
+    Where nobody can be asked for sudo's password (`ask_sudo` False) a store that needs it is SudoRefused.
+    """
     artifacts = Artifacts(fleet.inventory)
 
     async def one(runner: Runner, host: Host) -> Seen:
         fleet.tell(Doing(host.name, "reading the model store"))
-        found = known.get(host.name) or await glance(runner, host, fleet.inventory, artifacts)
+        found = known.get(host.name) or await glance(runner, host, fleet.inventory, artifacts, ask_sudo=ask_sudo)
         seen = Seen(found, await scan(runner, found.store))
         fleet.tell(Finished(host.name, ""))
         return seen
