@@ -16,22 +16,20 @@ from starlette.responses import Response
 from starlette.routing import Route as WebRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from olladist.gateway.control import documents, listings
+from olladist.gateway.control import documents, listings, monitoring, ready
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.roster import Roster
+from olladist.gateway.control.uploads import answers as uploads
 from olladist.gateway.control.web import JSON, Answer, error_response, json_response, response
 from olladist.ollama import framing
 from olladist.ollama.routes import Route, allowed_methods, find, moved
 
-_ANSWERS: tuple[Callable[[Parts], Mapping[str, Answer]], ...] = (listings.answers,)
+_ANSWERS: tuple[Callable[[Parts], Mapping[str, Answer]], ...] = (listings.answers, uploads.answers)
 
 
 # What stands in for the routes that change hosts, until the gateway does them itself.
 _INSTEAD = {
     "pull": "declare the model in the inventory and run `olladist models sync`",
-    "create": "declare the model with its `source` in the inventory and run `olladist models sync`",
-    "blob-exists": "declare the model with its `source` in the inventory and run `olladist models sync`",
-    "blob-upload": "declare the model with its `source` in the inventory and run `olladist models sync`",
     "copy": "run `olladist exec -- ollama cp SOURCE DESTINATION`",
     "delete": "run `olladist exec -- ollama rm MODEL`",
     "push": "run `olladist ssh HOST` and there `ollama push MODEL`",
@@ -69,7 +67,7 @@ def _pages(parts: Parts) -> Sequence[WebRoute]:
     ]
 
 
-_PAGES: tuple[Callable[[Parts], Sequence[WebRoute]], ...] = (_pages,)
+_PAGES: tuple[Callable[[Parts], Sequence[WebRoute]], ...] = (_pages, ready.pages, monitoring.pages)
 
 
 def _ollama(answers: Mapping[str, Answer]) -> ASGIApp:

@@ -8,7 +8,7 @@ from prometheus_client.metrics import MetricWrapperBase, disable_created_metrics
 
 from olladist.gateway.control import families
 from olladist.gateway.control.families import Family
-from olladist.gateway.lease import COUNTED, OUTCOMES, Done, Usage
+from olladist.gateway.lease import OUTCOMES, Done, Usage
 from olladist.ollama.routes import ROUTES
 
 OTHER = "other"
@@ -68,7 +68,6 @@ class Metrics:
         self.kept_stored = self._make(Counter, families.KEPT_STORED)
         self.key_requests = self._make(Counter, families.KEY_REQUESTS)
         self.key_tokens = self._make(Counter, families.KEY_TOKENS)
-        self.worker_events = self._make(Counter, families.WORKER_EVENTS)
         ProcessCollector(registry=self.registry)
         self._exchanges: dict[tuple[str, str, str], _Exchanges] = {}
         self._keys: dict[str, tuple[Counter, Counter]] = {}
@@ -97,12 +96,6 @@ class Metrics:
                 self._count_key(key, usage)
         if usage.load >= 0:
             series.load.observe(usage.load)
-
-    def counted(self, worker: int, counts: dict[str, int]) -> None:
-        """What a worker has counted since it said so last."""
-        for event, count in counts.items():
-            if event in COUNTED and count > 0:
-                self.worker_events.labels(str(worker), event).inc(count)
 
     def _count_key(self, key: str, usage: Usage) -> None:
         series = self._keys.get(key)

@@ -1,5 +1,6 @@
 """Sees every request that workers ask for and how it ends; what it learns goes into metrics, statistics and the rates of keys."""
 
+from collections import Counter
 from typing import NamedTuple
 
 from olladist.gateway.control.backends import Backend, Role
@@ -8,7 +9,7 @@ from olladist.gateway.control.limits import RateLimits
 from olladist.gateway.control.metrics import OTHER, Metrics, route_label, status_label
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.stats import Stats
-from olladist.gateway.lease import Ask, Done, Grant, Hello, Refuse
+from olladist.gateway.lease import COUNTED, Ask, Done, Grant, Hello, Refuse
 from olladist.ollama.names import parse_name, split_name
 from olladist.scheduling.health import State
 
@@ -35,6 +36,7 @@ class Observer:
     def __init__(self, roster: Roster, limits: RateLimits | None = None) -> None:
         self.metrics = Metrics()
         self.stats = Stats(roster.now)
+        self.counts: Counter[tuple[int, str]] = Counter()  # what workers have counted
         self.limits = limits or RateLimits(Keys(), roster.now)
         self._roster = roster
         self._running: dict[tuple[int, int], _Running] = {}
@@ -42,6 +44,7 @@ class Observer:
         self._labels: dict[str, str] = {}
         self._models: set[str] = set()
         roster.listeners.append(self._changed)
+        roster.probe_listeners.append(self.probed)
 
     def admit(self, ask: Ask) -> Refuse | None:
         """Before a backend is looked for: why there shall be none."""
@@ -97,7 +100,9 @@ class Observer:
 
     def counted(self, worker: int, counts: dict[str, int]) -> None:
         """`worker` is its number among the workers, not that of its connection."""
-        self.metrics.counted(worker, counts)
+        for event in COUNTED:
+            if (count := counts.get(event, 0)) > 0:
+                self.counts[worker, event] += count
 
     def kept(self) -> None:
         """An answer was stored, so that it can be given again."""

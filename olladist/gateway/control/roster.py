@@ -64,15 +64,16 @@ class Roster:
         self.nodes: Mapping[int, Backend] = {}  # those of the fleet
         self.seen: dict[int, Seen] = {}
         self.listeners: list[Callable[[Change], None]] = []
+        self.probe_listeners: list[Callable[[Backend, str], None]] = []  # told of each probe, and its problem
         self.told: list[Callable[[], None]] = []  # called when `serving` or `drained` was replaced
         self._holders: dict[str, set[int]] = {}
 
     def swap(self, backends: Iterable[Backend]) -> None:
-        """From now on there are these and no others; one that stays as it was keeps what is known of it."""
+        """From now on there are these and no others; one that is reached as before keeps what is known of it."""
         before, known = self.backends, self.seen
         self.backends = {backend.id: backend for backend in backends}
         self.nodes = {number: backend for number, backend in self.backends.items() if backend.role is Role.NODE}
-        same = {number for number, backend in self.backends.items() if before.get(number) == backend}
+        same = {n for n, backend in self.backends.items() if n in before and before[n].route == backend.route}
         self.seen = {n: known[n] if n in same else Seen(since=self.now()) for n in self.backends}
         self._holders = {}
         for number in self.nodes:
@@ -86,6 +87,8 @@ class Roster:
     def probed(self, number: int, problem: str, version: str = "", *, silent: bool = False) -> None:
         """After a probe; `problem` is "" for a good one, which says `version`."""
         if seen := self.seen.get(number):
+            for listener in self.probe_listeners:
+                listener(self.backends[number], problem)
             judged = health.probed(seen.health, problem, silent=silent)
             self._set(number, replace(seen, health=judged, version=version or seen.version))
 

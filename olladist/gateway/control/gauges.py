@@ -1,0 +1,110 @@
+"""The metrics that say how things are: read when somebody asks, on the loop and in one go, so that they belong together."""
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from olladist import __version__
+from olladist.gateway.control import families
+from olladist.gateway.control.families import Family, Kind
+from olladist.gateway.control.lease_server import LeaseServer
+from olladist.gateway.control.ledger import Ledger
+from olladist.gateway.control.observer import Observer
+from olladist.gateway.control.processes import taken
+from olladist.gateway.control.roster import Roster
+from olladist.inventory.model import Mode
+from olladist.scheduling.health import State
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape(Collector):
+    """All metrics as they were at one moment: what is counted, and what was read. Another thread may write it out."""
+
+    counted: CollectorRegistry
+    read: tuple[Metric, ...]
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self.counted.collect()
+        yield from self.read
+
+
+def scrape(leases: LeaseServer) -> Scrape:
+    observer, roster, ledger = leases.observer, leases.dispatcher.roster, leases.dispatcher.ledger
+    read = (
+        *_gateway(leases, roster),
+        *_workers(leases),
+        *_nodes(roster, ledger),
+        *_models(observer, roster, ledger),
+        _family(families.RATE_LIMITED, observer.limits.limited.items()),
+    )
+    return Scrape(observer.metrics.registry, read)
+
+
+def _gateway(leases: LeaseServer, roster: Roster) -> Iterator[Metric]:
+    yield _family(families.BUILD, [((__version__, platform.python_version()), 1)])
+    yield _family(families.MODE, [((mode.value,), mode is roster.serving.mode) for mode in Mode])
+    yield _family(families.IN_FLIGHT, [((), leases.dispatcher.ledger.total)])
+    yield _family(families.WAITING, [((), leases.waiting)])
+    yield _family(families.WORKERS, [((), sum(worker.hello is not None for worker in leases.workers.values()))])
+
+
+def _workers(leases: LeaseServer) -> Iterator[Metric]:
+    counts = leases.observer.counts
+    yield _family(families.WORKER_EVENTS, [((str(worker), event), n) for (worker, event), n in counts.items()])
+    hellos = [worker.hello for worker in leases.workers.values() if worker.hello]
+    # A worker that was replaced may still be there, finishing streams: the one that came last has the number.
+    figures = {str(hello.worker): figure for hello in hellos if (figure := taken(hello.pid))}
+    yield _family(families.WORKER_MEMORY, [((name,), figure.resident_bytes) for name, figure in figures.items()])
+    yield _family(families.WORKER_CPU, [((name,), figure.cpu_seconds) for name, figure in figures.items()])
+
+
+def _nodes(roster: Roster, ledger: Ledger) -> Iterator[Metric]:
+    known = [(backend, roster.seen[number]) for number, backend in roster.backends.items()]
+    yield _family(
+        families.NODE_STATE, [((b.node, state.value), seen.state is state) for b, seen in known for state in State]
+    )
+    yield _family(
+        families.NODE_INFO, [((b.node, b.host.name, b.way, b.role.value, seen.version), 1) for b, seen in known]
+    )
+    yield _family(families.NODE_SLOTS, [((b.node,), b.slots) for b, _ in known])
+    yield _family(families.NODE_IN_FLIGHT, [((b.node,), ledger.in_flight.get(b.id, 0)) for b, _ in known])
+    yield _family(families.NODE_DRAINED, [((b.node,), b.node in roster.drained) for b, _ in known])
+    yield _family(families.NODE_MODELS, [((b.node,), len(seen.keys)) for b, seen in known])
+
+
+def _models(observer: Observer, roster: Roster, ledger: Ledger) -> Iterator[Metric]:
+    nodes: dict[str, int] = {}
+    slots: dict[str, int] = {}
+    running: dict[str, int] = {}
+    loaded: dict[tuple[str, str], tuple[int, int]] = {}
+    keys = {key for seen in roster.seen.values() for key in seen.keys}
+    for key in keys:
+        label = observer.model_label(key)
+        live = [number for number in roster.holders_in_play(key) if roster.seen[number].state is not State.DOWN]
+        nodes[label] = nodes.get(label, 0) + len(live)
+        slots[label] = slots.get(label, 0) + sum(roster.backends[number].slots for number in live)
+        running[label] = running.get(label, 0) + sum(ledger.in_flight_model(key).values())
+    for number, seen in roster.seen.items():
+        if seen.state is State.DOWN:
+            continue
+        for row in seen.loaded:
+            place = observer.model_label(row.key), roster.backends[number].node
+            total, gpu = loaded.get(place, (0, 0))
+            loaded[place] = total + row.fields.get("size", 0), gpu + row.fields.get("size_vram", 0)
+    yield _family(families.MODEL_NODES, [((model,), count) for model, count in nodes.items()])
+    yield _family(families.MODEL_SLOTS, [((model,), count) for model, count in slots.items()])
+    yield _family(families.MODEL_IN_FLIGHT, [((model,), count) for model, count in running.items()])
+    yield _family(families.MODEL_LOADED, [(place, total) for place, (total, _) in loaded.items()])
+    yield _family(families.MODEL_VRAM, [(place, gpu) for place, (_, gpu) in loaded.items()])
+
+
+def _family(family: Family, samples: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
+    made = kind(family.name, family.meaning, labels=family.labels)
+    for labels, value in samples:
+        made.add_metric(labels, float(value))
+    return made
