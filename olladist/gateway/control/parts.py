@@ -9,6 +9,8 @@ from olladist.gateway.control.declared import Declared
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LeaseServer
+from olladist.gateway.control.models.pending import Pending
+from olladist.gateway.control.moves.stores import HostStores
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.upstreams import Upstreams
@@ -31,7 +33,9 @@ class Parts:
     roster: Roster
     dispatcher: Dispatcher
     prober: Prober
+    pending: Pending
     upstreams: Upstreams
     leases: LeaseServer
     keys: Keys
     choices: Choices
+    stores: HostStores

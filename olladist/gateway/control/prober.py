@@ -8,9 +8,11 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from olladist.gateway.control.answers import Row
+from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.upstreams import Upstreams
-from olladist.gateway.control.watch import Pace, Reading, Watch, Way
+from olladist.gateway.control.watch import Pace, Reading, Sift, Watch, Way
 from olladist.scheduling.health import State
 
 
@@ -34,6 +36,7 @@ class Prober:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.roster = roster
+        self.sift: Sift = lambda _, rows: rows  # what each listing goes through
         self._upstreams = upstreams
         self._group = tasks
         self._way = way or Way()
@@ -78,6 +81,9 @@ class Prober:
         if watched := self._watched.get(number):
             watched.watch.tags.start()
 
+    def _sifted(self, backend: Backend, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        return self.sift(backend, rows)
+
     def _live(self) -> list[tuple[int, _Watched]]:
         return [(n, w) for n, w in self._watched.items() if self.roster.seen[n].state is not State.DOWN]
 
@@ -90,7 +96,7 @@ class Prober:
             self._watched.pop(number).task.cancel()
         elif change.before is None:
             client = self._upstreams.client(change.backend)
-            watch = Watch(change.backend, client, self.roster, self._pace, self._way, self._jitter)
+            watch = Watch(change.backend, client, self.roster, self._pace, self._way, self._jitter, self._sifted)
             self._watched[number] = _Watched(watch, self._group.create_task(watch.run()))
         elif change.after.health.wants_recheck and not change.before.health.wants_recheck:
             self._watched[number].watch.hurry.set()

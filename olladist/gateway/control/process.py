@@ -19,6 +19,10 @@ from olladist.gateway.control.declared import Declared, first_declaration
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LOOK_AGAIN, LeaseServer
+from olladist.gateway.control.limits import RateLimits
+from olladist.gateway.control.models.pending import Pending
+from olladist.gateway.control.moves.stores import HostStores
+from olladist.gateway.control.observer import Observer
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Change, Roster
@@ -64,10 +68,16 @@ async def serve(
         tunnels = Tunnels(roster, connections, unattended, tasks)
         prober = Prober(roster, upstreams, tasks, way=Way(tunnels.problem, tunnels.opening), pace=pace)
         roster.listeners.append(lambda change: None if tunnels.opening(change.backend) else _report(change))
+        pending = Pending(state, upstreams, prober)
+        prober.sift = pending.sift
         dispatcher = Dispatcher(roster, declared.now.strategy, now, prober.check_tags)
-        leases = LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN))
+        observer = Observer(roster, RateLimits(keys, now))
+        leases = LeaseServer(
+            dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN), observer
+        )
         leases.set_access(keys.access)
         choices = Choices(state, declared, settings.overrides, roster)
+        stores = HostStores(connections, declared)
         parts = Parts(
             settings=settings,
             declared=declared,
@@ -78,7 +88,9 @@ async def serve(
             roster=roster,
             dispatcher=dispatcher,
             prober=prober,
+            pending=pending,
             upstreams=upstreams,
+            stores=stores,
             leases=leases,
             keys=keys,
             choices=choices,
@@ -90,6 +102,8 @@ async def serve(
         await listening.wait()
         await serve_api(make_app(parts), settings, stop, ready)
         leasing.cancel()
+        await stores.close()
+        await pending.close()
         roster.swap(())  # which ends whatever is done for a backend
         await upstreams.close()
     state.close()

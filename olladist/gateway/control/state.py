@@ -7,8 +7,9 @@ from olladist.gateway.running import inventory_id, notes_dir
 
 # Each statement makes what one module needs, and is harmless where it is there already.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS tombstones (
-    node TEXT NOT NULL, model TEXT NOT NULL, since REAL NOT NULL, PRIMARY KEY (node, model)
+CREATE TABLE IF NOT EXISTS pending (
+    node TEXT NOT NULL, model TEXT NOT NULL, source TEXT NOT NULL, digest TEXT NOT NULL, since REAL NOT NULL,
+    PRIMARY KEY (node, model)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS unspread (
     host TEXT NOT NULL, model TEXT NOT NULL, digest TEXT NOT NULL, since REAL NOT NULL, PRIMARY KEY (host, model)
@@ -26,7 +27,7 @@ def state_path(inventory: Path, kind: str) -> Path:
 def open_state(path: Path) -> sqlite3.Connection:
     """Autocommitting; its rows are few and its writes rare, so that they need no thread of their own.
 
-    `tombstones`: models that are to be deleted on nodes which could not be reached; times are Unix seconds. `unspread`:
+    `pending`: deletes and copies for nodes that could not be reached; times are Unix seconds. `unspread`:
     models that hosts shall still get. `drained`: nodes that get no new work. `chosen`: what an administrator has set at run
     time, by name.
     """

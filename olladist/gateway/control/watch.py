@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from olladist.gateway.control import answers
-from olladist.gateway.control.answers import BadAnswer
+from olladist.gateway.control.answers import BadAnswer, Row
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.upstreams import Failed, fetch
@@ -39,6 +39,10 @@ class Way:
 
     problem: Callable[[Backend], str] = lambda _: ""
     opening: Callable[[Backend], bool] = lambda _: False
+
+
+# Takes from a backend's listing what does not count.
+Sift = Callable[[Backend, tuple[Row, ...]], tuple[Row, ...]]
 
 
 class Reading:
@@ -81,6 +85,7 @@ class Watch:
         pace: Pace,
         way: Way,
         jitter: Callable[[], float],
+        sift: Sift = lambda _, rows: rows,
     ) -> None:
         self.first = asyncio.Event()
         self.hurry = asyncio.Event()
@@ -92,6 +97,7 @@ class Watch:
         self._pace = pace
         self._way = way
         self._jitter = jitter
+        self._sift = sift
 
     async def run(self) -> None:
         try:
@@ -152,7 +158,9 @@ class Watch:
     async def _read_tags(self) -> None:
         try:
             raw = await self._get("/api/tags", answers.LISTING_BYTES_MAX, self._pace.listing_timeout)
-            self._roster.listed(self._backend.id, answers.read_tags(raw))
+            rows = answers.read_tags(raw)
+            if self._backend.id in self._roster.backends:
+                self._roster.listed(self._backend.id, self._sift(self._backend, rows))
         except Failed as failure:
             self._roster.listing_failed(self._backend.id, f"cannot list its models: {failure}")
         except BadAnswer as bad:
