@@ -104,6 +104,8 @@ class Machines:
         for name in self.names:
             for model in self.models(name):
                 self.ask(name, "DELETE", "/api/delete", json={"model": model}).raise_for_status()
+            for blob in (self.store(name) / "blobs").glob("*"):
+                blob.unlink()
 
     def close(self) -> None:
         for name in tuple(self._ollamas):
