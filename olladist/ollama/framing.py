@@ -51,11 +51,16 @@ def error_content_type(dialect: Dialect, *, malformed: bool = False) -> str:
     return _JSON_UTF8 if malformed or dialect is Dialect.OLLAMA else _JSON
 
 
-def stream_error(dialect: Dialect, text: str, status: int = 500) -> bytes:
+def stream_error(dialect: Dialect, text: str, status: int = 500, *, events: bool = False) -> bytes:
     """The last thing in a stream that cannot go on; the status line has long been sent.
 
-    Ollama's own NDJSON error line; an event that makes OpenAI's clients raise; Anthropic's error event.
+    Ollama's own NDJSON error line; an event that makes OpenAI's clients raise; Anthropic's error event. `events` is for
+    /v1/responses, whose events have names: its error event, with the `error` beside it that makes the clients raise.
     """
+    if dialect is Dialect.OPENAI and events:
+        event = {"type": "error", "code": "server_error", "message": text, "param": None}
+        inner = {"message": text, "type": "api_error", "param": None, "code": None}
+        return b"event: error\ndata: " + encode({**event, "error": inner}) + b"\n\n"
     if dialect is Dialect.OPENAI:
         return b"data: " + error_body(dialect, status, text).rstrip() + b"\n\n"
     if dialect is Dialect.ANTHROPIC:

@@ -2,8 +2,9 @@
 
 from http import HTTPStatus
 
-from olladist.ollama.framing import error_body, error_content_type
-from olladist.ollama.routes import Dialect
+from olladist.gateway.edge.upstream import Upstream
+from olladist.ollama.framing import error_body, error_content_type, stream_error
+from olladist.ollama.routes import NDJSON, Dialect, Route
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -35,6 +36,21 @@ def error(
     ]
     head = "\r\n".join(lines).encode("ascii") + b"\r\n" + added + b"\r\n"
     return head if bodiless else head + body
+
+
+def error_line(route: Route, upstream: Upstream, text: str) -> bytes | None:
+    """What ends a stream whose backend has left it, in the client's own protocol; None where no line can follow.
+
+    One can where what was passed ends with a whole line, in a whole chunk if there are chunks. JSON has no raw CR in it, so the
+    bytes that end a line and a chunk can be nothing else.
+    """
+    if upstream.framing >= 0:
+        return None
+    end = b"\n" if upstream.field(b"content-type").startswith(NDJSON.encode()) else b"\n\n"
+    if upstream.received and not b"".join(upstream.last).endswith(end + b"\r\n" if upstream.chunked else end):
+        return None
+    line = stream_error(route.dialect, text, events=route.name == "v1/responses")
+    return chunk(line) + LAST_CHUNK if upstream.chunked else line
 
 
 def _phrase(status: int) -> str:

@@ -1,11 +1,12 @@
 """The backends as a worker knows them: what the last table says, and what is the worker's own: connections and running requests."""
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
+from olladist.gateway.edge.asked import Wants
 from olladist.gateway.edge.upstream import Pool
 from olladist.gateway.lease import Backend as Row
-from olladist.gateway.lease import Table
+from olladist.gateway.lease import Grant, Table
 from olladist.ollama.routes import Route
 
 
@@ -19,7 +20,10 @@ class Asker(Protocol):
     @property
     def route(self) -> Route: ...
 
-    def granted(self, backend: "Backend") -> None: ...
+    @property
+    def wants(self) -> Wants: ...
+
+    def granted(self, backend: "Backend", grant: Grant) -> None: ...
 
     def refused(self, status: int, text: str, retry_after: int) -> None: ...
 
@@ -27,7 +31,7 @@ class Asker(Protocol):
 
 
 class Backend:
-    __slots__ = ("address", "fields", "id", "models", "node", "pool", "running", "up")
+    __slots__ = ("address", "fields", "id", "models", "node", "pool", "role", "running", "up")
 
     def __init__(self, row: Row, mode: str) -> None:
         # The worker's own. `running` counts from the grant to the end of the response.
@@ -35,6 +39,7 @@ class Backend:
         self.running: set[Asker] = set()
         # What a table says.
         self.node = row.node
+        self.role = row.role
         self.address = ""
         self.update(row, mode)
 
@@ -44,9 +49,10 @@ class Backend:
             self.pool = Pool()
             self.address = row.address
         self.id = row.id
+        self.role = row.role
         self.up = row.up
         self.models = frozenset(row.models)
-        self.fields = b"X-Ollama-Node: %b\r\n" % _field_value(row.node) + mode_fields(mode)
+        self.fields = b"X-Ollama-Node: %b\r\n" % field_value(row.node) + mode_fields(mode)
 
 
 class Backends:
@@ -91,17 +97,45 @@ class Backends:
         return went_down
 
 
-def least_running(backends: Iterable[Backend], key: str, tried: Collection[str]) -> Backend | None:
-    """Where a worker sends a request for the model `key` while nobody tells it: by its own counts, the first among equals."""
+# Whom a worker that places alone asks, in this order, and what it says of those after the first.
+_ROLES: Final = {"distributed": ("node", "local"), "local": ("local", "node"), "standalone": ("local",)}
+_FALLBACKS: Final = {"node": "nodes", "local": "local"}
+_ALONE: Final = "the gateway's control process is away, and no other host with the model can be reached"
+
+
+def place(backends: Iterable[Backend], mode: str, key: str, tried: Collection[str]) -> tuple[Backend, str, str] | None:
+    """Where a worker sends a request for the model `key` while nobody tells it, with Grant's `fallback` and `reason`.
+
+    By its own counts, the first among equals. Kept answers are the control process' to give.
+    """
     candidates = [b for b in backends if b.up and b.node not in tried and key in b.models]
-    return min(candidates, key=lambda backend: len(backend.running), default=None)
+    first, *others = _ROLES.get(mode, _ROLES["distributed"])
+    for role in (first, *others):
+        if those := [backend for backend in candidates if backend.role == role]:
+            backend = min(those, key=lambda backend: len(backend.running))
+            return (backend, "", "") if role == first else (backend, _FALLBACKS[role], _ALONE)
+    return None
 
 
 def mode_fields(mode: str) -> bytes:
-    """The header lines that every response carries."""
-    return b"X-Ollama-Distributed: true\r\nX-Ollama-Mode: %b\r\n" % (_field_value(mode) or b"distributed")
+    """The header lines that every response carries; before there was a table the mode is not known yet."""
+    shown = field_value(mode) or b"distributed"
+    return b"X-Ollama-Distributed: %b\r\nX-Ollama-Mode: %b\r\n" % (
+        b"true" if shown == b"distributed" else b"false",
+        shown,
+    )
 
 
-def _field_value(text: str) -> bytes:
-    # Names come from an inventory that was checked; a line break here would still be a header of its own.
-    return "".join(char for char in text if char.isprintable()).encode("latin-1", "replace")
+def fallback_fields(grant: Grant) -> bytes:
+    """The header lines of an answer that is not from where the mode would have it; none for any other."""
+    if not grant.fallback:
+        return b""
+    return b"X-Ollama-Fallback: %b\r\nX-Ollama-Fallback-Reason: %b\r\n" % (
+        field_value(grant.fallback),
+        field_value(grant.reason),
+    )
+
+
+def field_value(text: str) -> bytes:
+    # Names come from an inventory that was checked, reasons may quote a backend; a line break here would still be a header of its own.
+    return "".join(char for char in text if char.isprintable()).encode("ascii", "replace")

@@ -8,23 +8,28 @@ import asyncio
 from enum import Enum
 
 import structlog
-import zstandard
 
+from olladist.gateway.access import may_use
 from olladist.gateway.edge import answers, retry
-from olladist.gateway.edge.backends import Backend, mode_fields
+from olladist.gateway.edge.asked import NOTHING, read_asked
+from olladist.gateway.edge.backends import Backend, fallback_fields, mode_fields
 from olladist.gateway.edge.connecting import connect
 from olladist.gateway.edge.downstream import Downstream
 from olladist.gateway.edge.head import RequestHead, for_backend
+from olladist.gateway.edge.held import Held
+from olladist.gateway.edge.kept import Collecting, is_whole, kept_answer_request
+from olladist.gateway.edge.passage import Passage
 from olladist.gateway.edge.upstream import PlainUpstream, Upstream
-from olladist.ollama.framing import stream_error
-from olladist.ollama.request import BadBody, read_body
-from olladist.ollama.routes import NDJSON, Dialect, Route
+from olladist.gateway.edge.usage import usage_of
+from olladist.gateway.lease import NO_USAGE, Grant, Keep, Usage
+from olladist.ollama.request import BadBody
+from olladist.ollama.routes import Dialect, Route
 
 # Error answers of Ollama have 60 to 600 bytes. What is longer is passed on without being judged.
 HELD_BYTES_MAX = 64 * 2**10
-# Ollama's own limit (middleware/openai.go).
-UNPACKED_BYTES_MAX = 20 * 2**20
 _JUDGED = frozenset({404, 500, 503})
+
+_NO_GRANT = Grant(0, -1)
 
 log = structlog.get_logger()
 
@@ -38,27 +43,6 @@ class Phase(Enum):
     OVER = "over"
 
 
-class Held:
-    """An answer that another backend may better: kept whole, so that it can still be given."""
-
-    __slots__ = ("added", "chunked", "fields", "framing", "pieces", "reason", "size", "status")
-
-    def __init__(self, upstream: Upstream, rest: bytes, added: bytes) -> None:
-        self.status = upstream.status
-        self.reason = upstream.reason
-        self.fields = upstream.fields
-        self.framing = upstream.framing
-        self.chunked = upstream.chunked
-        self.added = added
-        self.pieces = [rest]
-        self.size = len(rest)
-
-    @property
-    def body(self) -> bytes:
-        """As it came, its framing included."""
-        return b"".join(self.pieces)
-
-
 class Inference:
     __slots__ = (
         "_again",
@@ -66,8 +50,10 @@ class Inference:
         "_body",
         "_client",
         "_close",
+        "_collecting",
         "_connecting",
         "_first_byte_at",
+        "_grant",
         "_head",
         "_held",
         "_judging",
@@ -76,6 +62,7 @@ class Inference:
         "_problems",
         "_reused",
         "_sent_at",
+        "_size",
         "_streams",
         "_upstream",
         "answering",
@@ -86,6 +73,7 @@ class Inference:
         "phase",
         "route",
         "tried",
+        "wants",
     )
 
     def __init__(self, client: Downstream, head: RequestHead, route: Route) -> None:
@@ -98,9 +86,11 @@ class Inference:
         self.phase = Phase.BODY
         self.answering = False
         self.model = ""
+        self.wants = NOTHING
         self._streams = False
         self._pieces: list[bytes] = []
         self._body = b""
+        self._size = 0  # of the body
         self._close = False
         # Tries so far.
         self.tried: list[str] = []
@@ -110,11 +100,13 @@ class Inference:
         # This try.
         self.lease = 0
         self._backend: Backend | None = None
+        self._grant = _NO_GRANT
         self._upstream: Upstream | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._reused = False
         self._again = False  # on this backend, because the first connection had gone stale
         self._judging: Held | None = None
+        self._collecting: Collecting | None = None
         self._sent_at = self._first_byte_at = -1.0
 
     # Client.
@@ -125,22 +117,29 @@ class Inference:
     def body_ended(self) -> None:
         self._body = b"".join(self._pieces)
         self._pieces.clear()
+        self._size = len(self._body)
+        key = self._client.key
         try:
-            request = read_body(_readable(self._head, self._body), self.route)
+            request, self.wants = read_asked(self._head, self._body, self.route, key)
         except BadBody as bad:
             self._answer(bad.status, bad.text, malformed=True)
             return
         self.model = request.model
         self._streams = request.stream
-        self._ask()
+        if key is not None and self.model and not may_use(key, self.model):
+            self._answer(403, f"the API key {key.name!r} may not use the model {self.model!r}")
+        elif request.unload:
+            self._hand_over()
+        else:
+            self._ask()
 
     def client_left(self) -> None:
         phase, self.phase = self.phase, Phase.OVER
+        self._forget_body()
         if phase is Phase.ASKED:
             self._client.worker.leases.forget(self)
         elif phase in {Phase.CONNECTING, Phase.SENT, Phase.PASSING}:
-            self._drop_upstream()
-            self._done("left")
+            self._done("left", self._drop_upstream())
 
     def client_full(self) -> None:
         if self._upstream is not None:
@@ -165,11 +164,12 @@ class Inference:
         self.phase = Phase.ASKED
         self._client.worker.leases.ask(self)
 
-    def granted(self, backend: Backend) -> None:
+    def granted(self, backend: Backend, grant: Grant) -> None:
         self._backend = backend
+        self._grant = grant
         self._sent_at = self._first_byte_at = -1.0
         # HTTP/1.0 clients need bodies without chunks, and that is a matter of the connection.
-        upstream = backend.pool.take() if self._head.minor else None
+        upstream = backend.pool.take() if self._head.minor and not self._from_cache else None
         if upstream is None:
             self._connect(backend)
         else:
@@ -189,12 +189,23 @@ class Inference:
             self._drop_upstream()
             self._failed(outcome, "it was found to be down")
 
+    def _hand_over(self) -> None:
+        """A model that is to leave memory leaves that of every host: the control process knows where it is loaded."""
+        client, body = self._client, self._body
+        self.phase = Phase.OVER
+        self._forget_body()
+        passage = Passage(client, self._head)
+        client.exchange = passage
+        passage.body(body)
+        passage.body_ended()
+
     # Backend.
 
     def _connect(self, backend: Backend) -> None:
         self.phase = Phase.CONNECTING
         worker = self._client.worker
-        upstream = Upstream(backend.pool) if self._head.minor else PlainUpstream()
+        pool = None if self._from_cache else backend.pool
+        upstream = Upstream(pool) if self._head.minor else PlainUpstream()
         self._connecting = worker.start(connect(backend.address, upstream, self, worker.settings.connect_seconds))
 
     def connected(self, upstream: Upstream) -> None:
@@ -214,12 +225,18 @@ class Inference:
         self._upstream = upstream
         self._reused = reused
         self._sent_at = self._client.worker.loop.time()
-        upstream.send(self, for_backend(self._head, len(self._body)), self._body)
+        if self._from_cache:
+            upstream.send(self, kept_answer_request(self.wants.cache))
+        else:
+            upstream.send(self, for_backend(self._head, len(self._body)), self._body)
         if self._client.write_paused:  # by what an earlier answer has left behind
             upstream.pause()
 
     def head_arrived(self, upstream: Upstream, rest: bytes) -> None:
-        if upstream.status in _JUDGED and self.route.retryable:
+        if self._from_cache and upstream.status != 200:
+            self._drop_upstream()
+            self._failed("retryable", f"it answered {upstream.status}", upstream.status)
+        elif upstream.status in _JUDGED and self.route.retryable:
             self._judging = Held(upstream, rest, self._added())
             upstream.sink = self._hold
         else:
@@ -235,7 +252,8 @@ class Inference:
                 self._failed("retryable", f"it answered {judged.status}", judged.status)
                 return
             self._pass_on(upstream, judged.body)
-        self._done("served")
+        self._keep(upstream)
+        self._done("served", upstream)
         self._upstream = None
         upstream.release(self._client.worker.loop.time())
         self._over(close=self._close)
@@ -268,8 +286,7 @@ class Inference:
         held, upstream = self._judging, self._upstream
         if held is None or upstream is None:
             return
-        held.pieces.append(data)
-        held.size += len(data)
+        held.add(data)
         if held.size > HELD_BYTES_MAX:
             self._judging = None
             self._pass_on(upstream, held.body)
@@ -278,13 +295,32 @@ class Inference:
         self.phase = Phase.PASSING
         self.answering = True
         self._first_byte_at = self._client.worker.loop.time()
+        self._forget_body()
+        write = self._client.transport.write
         self._close = self._client.pass_on(upstream, rest, self._added())
-        upstream.sink = self._client.transport.write
+        if self._grant.keep and upstream.status == 200:
+            upstream.sink = self._collecting = Collecting(write, rest)
+        else:
+            upstream.sink = write
+
+    def _keep(self, upstream: Upstream) -> None:
+        if self._collecting is None:
+            return
+        body = self._collecting.body(chunked=upstream.chunked)
+        if body is not None and is_whole(self.route, body, stream=self._streams):
+            content_type = upstream.field(b"content-type").decode("latin-1")
+            keep = Keep(self.wants.cache, self.wants.key, self.model, content_type, body)
+            self._client.worker.leases.keep(keep)
 
     def _failed(self, outcome: str, reason: str, status: int = 0) -> None:
         """The try is over, and nothing of it has been passed on."""
         log.warning("try failed", **self._who(), outcome=outcome, reason=reason)
         self._judging = None
+        if self._from_cache:
+            # There was no better way left when this one was granted.
+            self._done(outcome, status=status)
+            self.refused(503, self._grant.reason, 1)
+            return
         self._outcomes.append(outcome)
         self.tried.append(self._node())
         self._problems.append(f"{self._node()}: {reason}")
@@ -315,25 +351,31 @@ class Inference:
     def _end_stream(self, upstream: Upstream, text: str) -> None:
         """Ends an answer that was begun: with an error in the client's own protocol where it stands between two lines."""
         self.phase = Phase.OVER
-        if not self._streams or not _between_lines(upstream):
+        line = answers.error_line(self.route, upstream, text) if self._streams else None
+        if line is None:
             self._client.cut()
             return
-        line = stream_error(self.dialect, text)
-        self._client.transport.write(answers.chunk(line) + answers.LAST_CHUNK if upstream.chunked else line)
+        self._client.transport.write(line)
         self._client.finished(close=True)
 
     def _over(self, *, close: bool) -> None:
         self.phase = Phase.OVER
-        self._body = b""
+        self._forget_body()
         self._client.finished(close=close)
 
-    def _drop_upstream(self) -> None:
+    def _forget_body(self) -> None:
+        """Nobody will be sent it again."""
+        self._body = b""
+        self._pieces.clear()
+
+    def _drop_upstream(self) -> Upstream | None:
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
-        if self._upstream is not None:
-            self._upstream.abort()
-            self._upstream = None
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        return upstream
 
     def _done(self, outcome: str, upstream: Upstream | None = None, *, status: int = 0) -> None:
         backend, self._backend = self._backend, None
@@ -349,38 +391,25 @@ class Inference:
             first - sent if first >= 0 else -1.0,
             now - sent if sent >= 0 else -1.0,
             upstream.received if upstream is not None else 0,
+            self._usage(upstream) if first >= 0 and upstream is not None else NO_USAGE,
         )
+
+    def _usage(self, upstream: Upstream) -> Usage:
+        """What an answer that was passed on has cost; one that was kept costs nothing the second time."""
+        if upstream.status != 200 or self._from_cache:
+            return NO_USAGE
+        return usage_of(self.route, upstream.last, upstream.received, self._size, chunked=upstream.chunked)
+
+    @property
+    def _from_cache(self) -> bool:
+        """True while a kept answer is asked for, of the control process."""
+        return self._grant.fallback == "cache"
 
     def _node(self) -> str:
         return self._backend.node if self._backend is not None else ""
 
     def _added(self) -> bytes:
-        return self._backend.fields if self._backend is not None else b""
+        return self._backend.fields + fallback_fields(self._grant) if self._backend is not None else b""
 
     def _who(self) -> dict[str, str]:
         return {"node": self._node(), "route": self.route.name, "model": self.model}
-
-
-def _between_lines(upstream: Upstream) -> bool:
-    """True where an error line can follow: what was passed ends with a whole line, in a whole chunk if there are chunks.
-
-    JSON has no raw CR in it, so the bytes that end a line and a chunk can be nothing else.
-    """
-    content_type = next((value for lower, _, value in upstream.fields if lower == b"content-type"), b"")
-    end = b"\n" if content_type.startswith(NDJSON.encode()) else b"\n\n"
-    if upstream.framing >= 0:
-        return False
-    return not upstream.received or upstream.tail.endswith(end + b"\r\n" if upstream.chunked else end)
-
-
-def _readable(head: RequestHead, body: bytes) -> bytes:
-    """The body as JSON, for us to read the model; the backend gets it as it came. Raises BadBody."""
-    if not any(name == b"content-encoding" and line.lower().endswith(b"zstd") for name, line in head.lines):
-        return body
-    try:
-        unpacked = zstandard.ZstdDecompressor().stream_reader(body).read(UNPACKED_BYTES_MAX + 1)
-    except zstandard.ZstdError as problem:
-        raise BadBody(f"zstd: {problem}") from problem
-    if len(unpacked) > UNPACKED_BYTES_MAX:
-        raise BadBody("http: request body too large")
-    return unpacked

@@ -6,7 +6,7 @@ from typing import cast
 
 import structlog
 
-from olladist.gateway.edge.backends import Asker, Backend, Backends, least_running
+from olladist.gateway.edge.backends import Asker, Backend, Backends, place
 from olladist.gateway.lease import (
     Access,
     Ask,
@@ -14,11 +14,13 @@ from olladist.gateway.lease import (
     Grant,
     Held,
     Hello,
+    Keep,
     Refuse,
     Table,
     ToControl,
     ToWorker,
     Unpacker,
+    Usage,
     pack,
 )
 from olladist.ollama.names import InvalidName, parse_name
@@ -74,7 +76,7 @@ class Leases(asyncio.Protocol):
             return
         self._asking[asker.lease] = asker
         tried = self._backends.ids(asker.tried) if asker.tried else ()
-        self._send(Ask(asker.lease, asker.model, asker.route.name, tried))
+        self._send(Ask(asker.lease, asker.model, asker.route.name, tried, 0, *asker.wants))
 
     def forget(self, asker: Asker) -> None:
         """The client left while it waited."""
@@ -90,10 +92,15 @@ class Leases(asyncio.Protocol):
         first_byte: float,
         duration: float,
         received: int,
+        usage: Usage,
     ) -> None:
         """Ends the lease of an asker that was granted `backend`."""
         backend.running.discard(asker)
-        self._send(Done(asker.lease, backend.id, outcome, status, first_byte, duration, received))
+        self._send(Done(asker.lease, backend.id, outcome, status, first_byte, duration, received, usage))
+
+    def keep(self, answer: Keep) -> None:
+        """Hands over an answer that may be given again; while the control process is away it is not kept."""
+        self._send(answer)
 
     # asyncio.Protocol.
 
@@ -153,7 +160,7 @@ class Leases(asyncio.Protocol):
             asker.refused(503, "the gateway has no such host any more, please try again", 1)
             return
         backend.running.add(asker)
-        asker.granted(backend)
+        asker.granted(backend, grant)
 
     def _refused(self, refuse: Refuse) -> None:
         asker = self._asking.pop(refuse.id, None)
@@ -179,10 +186,11 @@ class Leases(asyncio.Protocol):
         except InvalidName:
             asker.refused(*refusal(asker.route, asker.model), 0)
             return
-        backend = least_running(self._backends, key, asker.tried)
-        if backend is not None:
+        placed = place(self._backends, self._backends.mode, key, asker.tried)
+        if placed is not None:
+            backend, fallback, reason = placed
             backend.running.add(asker)
-            asker.granted(backend)
+            asker.granted(backend, Grant(asker.lease, backend.id, fallback, reason))
         elif any(key in known.models for known in self._backends):
             asker.refused(503, f"no host with the model {asker.model!r} can be reached, please try again", 1)
         else:

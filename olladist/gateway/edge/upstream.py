@@ -5,6 +5,7 @@ The bytes are written to the client as they came. Everything here is a callback:
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -17,6 +18,8 @@ HEAD_BYTES_MAX = 64 * 2**10
 # A backend at OLLAMA_NUM_PARALLEL 64 would keep that many; more than twice as many at rest is no use to anyone.
 IDLE_MAX = 128
 IDLE_SECONDS = 30.0
+# The end of a stream comes in up to four reads: the last words, their usage, [DONE], the last chunk.
+_LAST_READS = 4
 
 
 class Requester(Protocol):
@@ -87,13 +90,13 @@ class Upstream(asyncio.Protocol):
         "framing",
         "idle_since",
         "keep",
+        "last",
         "parser",
         "pool",
         "reason",
         "received",
         "sink",
         "status",
-        "tail",
         "transport",
         "whole",
     )
@@ -105,8 +108,9 @@ class Upstream(asyncio.Protocol):
         self.parser = httptools.HttpResponseParser(self)
         self.idle_since = 0.0
         self._paused = False
-        # Response.
+        # Response. `last` is what came last of the body: whether it stands between two lines, and what it says of its cost.
         self.exchange: Requester | None = None
+        self.last: deque[bytes] = deque(maxlen=_LAST_READS)
         self._clear()
 
     def _clear(self) -> None:
@@ -119,7 +123,7 @@ class Upstream(asyncio.Protocol):
         self.complete = False  # the response
         self.keep = False
         self.received = 0
-        self.tail = b""  # what came last; shows whether a stream stands between two lines
+        self.last.clear()
         self._raw = b""
         self._interim = 0
         self._extra = False
@@ -137,6 +141,10 @@ class Upstream(asyncio.Protocol):
     def chunked(self) -> bool:
         """True where the bytes that pass are chunks."""
         return self.framing == CHUNKED
+
+    def field(self, lower: bytes) -> bytes:
+        """The value of the first header field of this name, empty where there is none."""
+        return next((value for name, _, value in self.fields if name == lower), b"")
 
     @property
     def silent(self) -> bool:
@@ -156,7 +164,7 @@ class Upstream(asyncio.Protocol):
     def release(self, now: float) -> None:
         """Back to the pool where both sides can use it again, otherwise closed."""
         self.exchange = self.sink = None
-        self.tail = b""
+        self.last.clear()
         transport, pool = self.transport, self.pool
         if transport is None:
             return
@@ -196,7 +204,7 @@ class Upstream(asyncio.Protocol):
             self._head(data)
 
     def _body(self, sink: Callable[[bytes], None], data: bytes) -> None:
-        self.tail = data
+        self.last.append(data)
         self.received += len(data)
         sink(data)
         if self.complete and self.exchange is not None:
@@ -228,7 +236,7 @@ class Upstream(asyncio.Protocol):
         exchange = self.exchange
         assert exchange is not None  # noqa: S101  data_received has looked
         self.received = len(rest)
-        self.tail = rest
+        self.last.append(rest)
         exchange.head_arrived(self, rest)
         # The exchange may have ended this in the call: client gone, or a HEAD, which has no body.
         if self.complete and self.exchange is exchange:

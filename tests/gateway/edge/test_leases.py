@@ -1,11 +1,12 @@
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olladist.gateway.edge.backends import Backend, Backends, least_running
+from olladist.gateway.edge.backends import Backend, Backends, fallback_fields, mode_fields, place
 from olladist.gateway.lease import Backend as Row
-from olladist.gateway.lease import Held, Table
+from olladist.gateway.lease import Grant, Held, Table
 from tests.gateway.edge.harness import (
     LAST_CHUNK,
     MODEL,
@@ -172,8 +173,16 @@ async def test_garbage_from_the_control_process_ends_the_connection_only(gate: G
     assert await asked(gate) == (200, PROMPT)
 
 
-def row(number: int, node: str, *, up: bool = True, address: str = "x:1", models: tuple[str, ...] = (MODEL,)) -> Row:
-    return Row(number, node, address, 1, up, models)
+def row(
+    number: int,
+    node: str,
+    *,
+    up: bool = True,
+    address: str = "x:1",
+    models: tuple[str, ...] = (MODEL,),
+    role: str = "node",
+) -> Row:
+    return Row(number, node, address, 1, up, models, role)
 
 
 def test_a_table_changes_what_it_says_and_nothing_else() -> None:
@@ -218,24 +227,55 @@ class Running:
     """Stands for a running request; only its being there counts."""
 
 
+ORDER = {"distributed": ["node", "local"], "local": ["local", "node"], "standalone": ["local"], "": ["node", "local"]}
+
+
 @given(
-    st.lists(st.tuples(st.booleans(), st.sampled_from([(), ("m",), ("m", "n")]), st.integers(0, 5)), max_size=8),
+    st.lists(
+        st.tuples(
+            st.booleans(),
+            st.sampled_from([(), ("m",), ("m", "n")]),
+            st.integers(0, 5),
+            st.sampled_from(["node", "local", "cache"]),
+        ),
+        max_size=8,
+    ),
     st.sets(st.integers(0, 7)),
+    st.sampled_from(sorted(ORDER)),
 )
 def test_alone_the_least_busy_eligible_backend_is_chosen(
-    states: list[tuple[bool, tuple[str, ...], int]], tried: set[int]
+    states: list[tuple[bool, tuple[str, ...], int, str]], tried: set[int], mode: str
 ) -> None:
-    """Up, holding the model, not tried, and none of those with fewer requests."""
+    """Up, holding the model, not tried, of the role that the mode puts first, and none of those with fewer requests."""
     backends = []
-    for number, (up, models, running) in enumerate(states):
-        backend = Backend(row(number, str(number), up=up, models=models), "distributed")
+    for number, (up, models, running, role) in enumerate(states):
+        backend = Backend(row(number, str(number), up=up, models=models, role=role), mode)
         backend.running.update(Running() for _ in range(running))  # type: ignore[misc]  # see Running
         backends.append(backend)
 
-    chosen = least_running(backends, "m", {str(number) for number in tried})
+    placed = place(backends, mode, "m", {str(number) for number in tried})
 
     eligible = [b for b in backends if b.up and "m" in b.models and int(b.node) not in tried]
-    assert (chosen is None) == (not eligible)
-    if chosen is not None:
+    role = next((role for role in ORDER[mode] if any(b.role == role for b in eligible)), "")
+    assert (placed is None) == (not role)
+    if placed is not None:
+        chosen, fallback, reason = placed
         assert chosen in eligible
-        assert len(chosen.running) == min(len(b.running) for b in eligible)
+        assert chosen.role == role
+        assert len(chosen.running) == min(len(b.running) for b in eligible if b.role == role)
+        assert bool(fallback) == bool(reason) == (role != ORDER[mode][0])
+
+
+@pytest.mark.parametrize(("mode", "distributed"), [("", b"true"), ("distributed", b"true"), ("local", b"false")])
+def test_every_answer_says_in_which_mode_it_was_given(mode: str, distributed: bytes) -> None:
+    """Before the first table there is no other mode to tell of than the usual one."""
+    shown = mode.encode() or b"distributed"
+    assert mode_fields(mode) == b"X-Ollama-Distributed: %b\r\nX-Ollama-Mode: %b\r\n" % (distributed, shown)
+
+
+def test_a_fallback_gives_its_reason_in_one_line_of_ascii() -> None:
+    """A reason may quote what a backend has said."""
+    fields = fallback_fields(Grant(1, 0, "local", "gpu1: \u00fc\r\nX: y"))
+
+    assert fields == b"X-Ollama-Fallback: local\r\nX-Ollama-Fallback-Reason: gpu1: ?X: y\r\n"
+    assert fallback_fields(Grant(1, 0)) == b""
