@@ -16,6 +16,8 @@ class Limits:
     # From the first byte of a head to its end, and the longest silence inside a body.
     head_seconds: float = 30.0
     body_seconds: float = 60.0
+    # Bytes a second, over `body_seconds`: a modem of 1990 is faster, and who is slower only holds a connection.
+    body_rate: int = 1024
     # Go's client keeps idle connections for 90 s, Python's httpx for 5 s.
     idle_seconds: float = 75.0
     # A client that reads nothing of an answer that waits for it: a laptop that sleeps comes back within this or starts anew.

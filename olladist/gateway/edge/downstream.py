@@ -11,7 +11,9 @@ from typing import Final, Protocol, cast
 
 from olladist.gateway.edge import answers
 from olladist.gateway.edge.backends import mode_fields
+from olladist.gateway.edge.bounds import Pace, Stall
 from olladist.gateway.edge.chunked import Chunked
+from olladist.gateway.edge.door import Turned
 from olladist.gateway.edge.head import (
     CHUNKED,
     UNTIL_CLOSE,
@@ -69,13 +71,18 @@ class Downstream(asyncio.Protocol):
         "_advancing",
         "_begin",
         "_chunked",
+        "_held",
         "_left",
         "_looked_at",
         "_on_close",
+        "_pace",
         "_read_paused",
         "_rest",
         "_room",
         "_since",
+        "_stall",
+        "admin",
+        "cors",
         "exchange",
         "head",
         "key",
@@ -101,17 +108,22 @@ class Downstream(asyncio.Protocol):
         self.peer = ""
         self.write_paused = False
         self._read_paused = False
+        self._stall = Stall()
         # Request. `_since` is when the state began, or when something last came in.
         self.state = State.HEAD
         self.exchange: Exchange | None = None
         self.head: RequestHead | None = None
         self.key: Key | None = None  # who asks; None where the gateway has no keys
+        self.admin = False  # it may hold the admin token
+        self.cors = b""  # header lines that a browser needs
         self._rest = b""
         self._looked_at = 0
         self._left = 0
         self._room: int | None = None
         self._chunked: Chunked | None = None
+        self._held = 0  # bytes of its body that are counted in worker.bodies
         self._since = worker.loop.time()
+        self._pace = Pace(self._since)
         self._advancing = False
 
     # What exchanges call.
@@ -121,19 +133,30 @@ class Downstream(asyncio.Protocol):
         """True where no further request can be taken once this one is answered."""
         return self.state is not State.BUSY or self.head is None or not self.head.keep_alive or self.worker.draining
 
+    @property
+    def mode_fields(self) -> bytes:
+        """The header lines of every answer, but for what depends on who gets it."""
+        return mode_fields(self.worker.backends.mode)
+
+    @property
+    def fields(self) -> bytes:
+        """The header lines of an answer that is written without `pass_on`."""
+        return self.mode_fields + self.cors
+
     def pass_on(self, answer: Answer, rest: bytes, added: bytes) -> bool:
         """Writes the head of `answer` with the header lines `added`, and `rest` of the body.
 
         Returns whether the connection must end with this answer, which the head has said then.
         """
         close = self.must_close or answer.framing == UNTIL_CLOSE
+        added += self.cors
         head = for_client(answer.status, answer.reason, answer.fields, added, chunked=answer.chunked, close=close)
         self.transport.write(head + rest)
         return close
 
     def finished(self, *, close: bool) -> None:
         """The answer has been written; `close` was said in its head, or is the only way to end it."""
-        self.exchange = self.head = None
+        self._forget()
         if self.state is State.CLOSED:
             return
         if self.state is State.BODY:
@@ -150,11 +173,19 @@ class Downstream(asyncio.Protocol):
 
     def cut(self) -> None:
         """The answer cannot be ended properly: the client must see that it is not whole."""
-        self.exchange = self.head = None
+        self._forget()
         if self.state is not State.CLOSED:
             self.state = State.CLOSED
             # What was written still goes out, then the connection ends before the framing says so.
             self.transport.close()
+
+    def _forget(self) -> None:
+        """The request is over, whichever way."""
+        self.exchange = self.head = self.key = None
+        self.admin = False
+        self.cors = b""
+        self.worker.bodies.release(self._held)
+        self._held = 0
 
     def pause_reading(self) -> None:
         if not self._read_paused and self.state is not State.CLOSED:
@@ -166,6 +197,7 @@ class Downstream(asyncio.Protocol):
         if self._read_paused and self.state is not State.CLOSED and len(self._rest) <= PIPELINED_BYTES_MAX:
             self._read_paused = False
             self._since = self.worker.loop.time()
+            self._pace = Pace(self._since)
             self.transport.resume_reading()
 
     def linger(self) -> None:
@@ -175,11 +207,12 @@ class Downstream(asyncio.Protocol):
         self._rest = b""
         self._chunked = None
         self.resume_reading()
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and self.transport.can_write_eof():  # TLS cannot
             self.transport.write_eof()
 
-    def refuse(self, status: int, text: str) -> None:
+    def refuse(self, status: int, text: str, *, retry_after: int = 0) -> None:
         """Answers what cannot be a request, or is too much of one, and closes."""
+        self.worker.counts["too_many" if status in {429, 503} else "bad_request"] += 1
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_left()
@@ -187,8 +220,8 @@ class Downstream(asyncio.Protocol):
                 self.cut()
                 return
         dialect = exchange.dialect if exchange is not None else Dialect.OLLAMA
-        added = mode_fields(self.worker.backends.mode)
-        self.transport.write(answers.error(dialect, status, text, added, close=True))
+        self.transport.write(answers.error(dialect, status, text, self.fields, close=True, retry_after=retry_after))
+        self._forget()
         self.linger()
 
     # What the process calls.
@@ -196,7 +229,11 @@ class Downstream(asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """Ends what has been silent too long. Nothing ends while a backend works: loading a model may take minutes."""
         limits, silent = self.worker.settings.limits, now - self._since
-        if self.state is State.LINGER:
+        if self._stall.seconds(self.transport.get_write_buffer_size(), now) > limits.read_seconds:
+            self.worker.counts["cut_slow"] += 1
+            self._leave()
+            self.transport.abort()
+        elif self.state is State.LINGER:
             if silent > LINGER_SECONDS:
                 self.transport.abort()
         elif self.state is State.HEAD:
@@ -205,8 +242,11 @@ class Downstream(asyncio.Protocol):
                     self.refuse(408, f"the request head did not end within {limits.head_seconds:g} s")
             elif silent > limits.idle_seconds:
                 self.transport.close()
-        elif self.state is State.BODY and silent > limits.body_seconds and not self._read_paused:
-            self.refuse(408, f"nothing of the request body came for {limits.body_seconds:g} s")
+        elif self.state is State.BODY and not self._read_paused:
+            if silent > limits.body_seconds:
+                self.refuse(408, f"nothing of the request body came for {limits.body_seconds:g} s")
+            elif self._pace.is_slow(limits.body_rate, limits.body_seconds, now):
+                self.refuse(408, f"less than {size(limits.body_rate)} a second of the request body came")
 
     def drain(self) -> None:
         """Closes now if nothing is going on, else after the answer."""
@@ -226,6 +266,14 @@ class Downstream(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_BYTES_MAX)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if peer else "unknown"
+        self.worker.counts["connections"] += 1
+        if one_too_many := self.worker.connections.enter(self.peer):
+            if self.worker.connections.can_tell:
+                self.refuse(*one_too_many, retry_after=1)
+            else:
+                self.worker.counts["too_many"] += 1
+                self.state = State.CLOSED
+                self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -234,6 +282,7 @@ class Downstream(asyncio.Protocol):
             self._advance()
         elif state is State.BODY:
             self._since = self.worker.loop.time()
+            self._pace.came(len(data))
             self._body(data)
         elif state is State.BUSY:
             self._rest += data
@@ -249,12 +298,14 @@ class Downstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
         self.state = State.CLOSED
+        self.worker.connections.leave(self.peer)
         self._on_close(self)
 
     def _leave(self) -> None:
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_left()
+        self._forget()
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -308,8 +359,14 @@ class Downstream(asyncio.Protocol):
 
     def _start(self, head: RequestHead) -> None:
         self.head = head
-        data, self._rest = self._rest, b""
         self._looked_at = 0
+        verdict = self.worker.door.judge(head, self.worker.leases.access)
+        if isinstance(verdict, Turned):
+            self._turn_away(verdict, head)
+            return
+        head = self.head = verdict.head
+        self.key, self.admin, self.cors = verdict.key, verdict.admin, verdict.cors
+        data, self._rest = self._rest, b""
         if head.length == 0:
             self._rest = data
             self.exchange = self._begin(self, head)
@@ -317,6 +374,7 @@ class Downstream(asyncio.Protocol):
             return
         self.state = State.BODY
         self._since = self.worker.loop.time()
+        self._pace = Pace(self._since)
         self.resume_reading()
         self._chunked = Chunked() if head.length == CHUNKED else None
         self._left = head.length
@@ -329,13 +387,22 @@ class Downstream(asyncio.Protocol):
         elif data:
             self._body(data)
 
+    def _turn_away(self, verdict: Turned, head: RequestHead) -> None:
+        """Answers without an exchange; the connection goes on where nothing of a body has to be thrown away first."""
+        if verdict.counted:
+            self.worker.counts[verdict.counted] += 1
+        self.state = State.BODY if head.length else State.BUSY
+        close = self.must_close
+        self.transport.write(verdict.render(self.mode_fields, close=close, bodiless=head.method == b"HEAD"))
+        self.finished(close=close)
+
     def _body(self, data: bytes) -> None:
         if self._chunked is not None:
             self._body_in_chunks(self._chunked, data)
             return
         piece, self._rest = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
         self._left -= len(piece)
-        if self.exchange is not None:
+        if self._has_room(piece) and self.exchange is not None:
             self.exchange.body(piece)
         if not self._left and self.state is State.BODY:
             self._end_body()
@@ -354,11 +421,23 @@ class Downstream(asyncio.Protocol):
                 if self._room < 0:
                     self._too_large()
                     return
+            if not self._has_room(piece):
+                return
             self.exchange.body(piece)
         if chunked.done and self.state is State.BODY:
             self._chunked = None
             self._rest = chunked.rest
             self._end_body()
+
+    def _has_room(self, piece: bytes) -> bool:
+        """Counts what an exchange keeps until the request is over; False where the request has been refused for it."""
+        if self._room is None:
+            return True
+        if self.worker.bodies.take(len(piece)):
+            self._held += len(piece)
+            return True
+        self.refuse(503, "the gateway holds as many request bodies as it takes, please try again", retry_after=1)
+        return False
 
     def _too_large(self) -> None:
         limit = self.worker.settings.limits.body

@@ -19,6 +19,9 @@ _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]++) HTTP/([0
 # What makes a head wrong however it goes on: control characters, CR without LF, LF without CR.
 _HOPELESS: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+# Go answers these with 400 before anything looks at them (golang.org/x/net/http/httpguts ValidHostHeader; net/url).
+_HOST: Final = re.compile(rb"[!$%&'()*+,\-.0-9:;=A-Z\[\]_a-z~]*+")
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 CHUNKED: Final = -1
 
@@ -42,6 +45,9 @@ _HOP_BY_HOP: Final = frozenset(
 # Ollama refuses foreign origins with 403: that is judged by the gateway. What a client shows to the gateway to be let in is
 # nobody else's business.
 _NOT_FOR_BACKENDS: Final = _HOP_BY_HOP | {b"origin", b"referer", b"authorization", b"x-api-key", b"cookie"}
+# Who asks is said to the control process in a field of our own, and never as the client has said it.
+_OURS: Final = b"x-olladist-"
+_NOT_FOR_CONTROL: Final = _HOP_BY_HOP | {b"x-forwarded-for", b"x-api-key", b"authorization"}
 _DROPPED_FROM_RESPONSES: Final = frozenset(
     {
         b"connection",
@@ -76,6 +82,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     length: int  # of the body; CHUNKED where only its end tells
     keep_alive: bool
     expects: bool  # 100-continue
+    special: dict[bytes, bytes]  # values of the fields that steer us, by their names in lower case; see _SPECIAL
     named: frozenset[bytes]  # what Connection makes hop-by-hop besides the usual
 
 
@@ -102,8 +109,11 @@ def read_request(raw: bytes) -> RequestHead:
     lines = [(line.partition(b":")[0].lower(), line) for line in block.split(b"\r\n")] if block else []
     special = _special(lines)
     modern = minor == b"1"
-    if modern and b"host" not in special:
+    host = special.get(b"host")
+    if host is None and modern:
         raise Refused(400, "missing required Host header")
+    if host and _HOST.fullmatch(host) is None:
+        raise Refused(400, "malformed Host header")
     options = _tokens(special[b"connection"]) if b"connection" in special else _NONE
     target, path = _read_target(method, target)
     return RequestHead(
@@ -115,13 +125,14 @@ def read_request(raw: bytes) -> RequestHead:
         length=_body_length(special, modern=modern),
         keep_alive=modern and b"close" not in options,
         expects=modern and b"expect" in special,
+        special=special,
         named=options,
     )
 
 
 _NONE: Final[frozenset[bytes]] = frozenset()
-_SPECIAL: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
-_ONCE: Final = (b"host", b"content-length", b"transfer-encoding", b"expect")
+_ONCE: Final = (b"host", b"content-length", b"transfer-encoding", b"expect", b"origin", b"authorization", b"x-api-key")
+_SPECIAL: Final = frozenset({*_ONCE, b"connection"})
 
 
 def _value(line: bytes) -> bytes:
@@ -134,6 +145,8 @@ def _tokens(value: bytes) -> frozenset[bytes]:
 
 def _special(lines: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """The values that steer us. RFC 9112 §3.2: one Host; §6.3: one Content-Length, and two equal ones are refused too.
+
+    Two origins or two keys are refused as well: one of them would be judged and maybe the other one meant.
 
     Connection alone may stand several times; its values make one list (RFC 9110 §5.3).
     """
@@ -176,7 +189,10 @@ def _read_target(method: bytes, target: bytes) -> tuple[bytes, str]:
             target = target if target.startswith(b"/") else b"/" + target
         elif not (target == b"*" and method == b"OPTIONS"):
             raise Refused(400, "malformed request target")
-    return target, target.partition(b"?")[0].decode("ascii")
+    path = target.partition(b"?")[0].decode("ascii")
+    if "%" in path and _BAD_ESCAPE.search(path):
+        raise Refused(400, "malformed request target")
+    return target, path
 
 
 def for_backend(head: RequestHead, length: int) -> bytes:
@@ -188,21 +204,27 @@ def for_backend(head: RequestHead, length: int) -> bytes:
     return first + _block(head.lines, _NOT_FOR_BACKENDS, head.named)
 
 
-def for_control(head: RequestHead, client: str) -> bytes:
-    """The head of a request to the control process: its framing as ours, the client's address added.
+def for_control(head: RequestHead, client: str, key: str = "", *, admin: bool = False) -> bytes:
+    """The head of a request to the control process: its framing as ours, the client's address and the name of its key added.
 
-    One connection serves one request, so that none has gone stale when an upload begins.
+    Only what may hold the admin token (`admin`) keeps its Authorization; no user's key leaves the worker. One connection
+    serves one request, so that none has gone stale when an upload begins.
     """
     lines = [b"%b %b HTTP/1.1" % (head.method, head.target)]
     lines += [line for name, line in head.lines if name == b"host"] or [b"Host: olladist"]
     if head.length == CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
-    elif head.length or any(name == b"content-length" for name, _ in head.lines):
+    elif head.length or b"content-length" in head.special:
         lines.append(b"Content-Length: %d" % head.length)
+    if admin:
+        lines += [line for name, line in head.lines if name == b"authorization"]
+    if key:
+        lines.append(b"X-Olladist-Key: " + key.encode("latin-1", "replace"))
     known = [_value(line) for name, line in head.lines if name == b"x-forwarded-for"]
     lines.append(b"X-Forwarded-For: " + b", ".join([*known, client.encode("latin-1", "replace")]))
     lines.append(b"Connection: close\r\n")
-    return b"\r\n".join(lines) + _block(head.lines, _HOP_BY_HOP | {b"x-forwarded-for"}, head.named)
+    kept = [(name, line) for name, line in head.lines if not name.startswith(_OURS)]
+    return b"\r\n".join(lines) + _block(kept, _NOT_FOR_CONTROL, head.named)
 
 
 def _block(lines: Iterable[tuple[bytes, bytes]], dropped: Container[bytes], named: Container[bytes]) -> bytes:
@@ -234,6 +256,10 @@ def response_framing(status: int, fields: Iterable[Field]) -> int:
     return 0 if status in {204, 304} else framing
 
 
+# Which origins may read an answer is ours to say.
+_JUDGED_HERE: Final = b"access-control-"
+
+
 def for_client(
     status: int, reason: bytes, fields: Sequence[Field], added: bytes, *, chunked: bool, close: bool
 ) -> bytes:
@@ -247,7 +273,7 @@ def for_client(
             if lower == b"connection" and (named := _tokens(value) - _HOP_BY_HOP):
                 rest = [field for field in fields if field[0] not in named and field != (lower, name, value)]
                 return for_client(status, reason, rest, added, chunked=chunked, close=close)
-        elif not (lower.startswith(b"x-ollama-") and lower + b":" in added.lower()):
+        elif not (lower.startswith(_JUDGED_HERE) or (lower.startswith(b"x-ollama-") and lower + b":" in added.lower())):
             parts.append(b"%b: %b\r\n" % (name, value))
     if chunked:
         parts.append(b"Transfer-Encoding: chunked\r\n")

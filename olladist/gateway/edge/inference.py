@@ -12,7 +12,7 @@ import structlog
 from olladist.gateway.access import may_use
 from olladist.gateway.edge import answers, retry
 from olladist.gateway.edge.asked import NOTHING, read_asked
-from olladist.gateway.edge.backends import Backend, fallback_fields, mode_fields
+from olladist.gateway.edge.backends import Backend, fallback_fields
 from olladist.gateway.edge.connecting import connect
 from olladist.gateway.edge.downstream import Downstream
 from olladist.gateway.edge.head import RequestHead, for_backend
@@ -342,7 +342,7 @@ class Inference:
     def _answer(self, status: int, text: str, *, malformed: bool = False, retry_after: int = 0) -> None:
         """An error of our own."""
         close = self._client.must_close
-        added = mode_fields(self._client.worker.backends.mode)
+        added = self._client.fields
         self._client.transport.write(
             answers.error(self.dialect, status, text, added, close=close, malformed=malformed, retry_after=retry_after)
         )

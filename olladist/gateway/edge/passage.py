@@ -8,12 +8,11 @@ import asyncio
 import structlog
 
 from olladist.gateway.edge import answers
-from olladist.gateway.edge.backends import mode_fields
 from olladist.gateway.edge.connecting import connect
+from olladist.gateway.edge.door import dialect_of
 from olladist.gateway.edge.downstream import Downstream
 from olladist.gateway.edge.head import CHUNKED, RequestHead, for_control
 from olladist.gateway.edge.upstream import PlainUpstream, Upstream
-from olladist.ollama.routes import Dialect
 
 # A control process that is restarted listens again within about a second.
 _RECONNECT_SECONDS, _RECONNECT_PAUSE = 5.0, 0.05
@@ -40,11 +39,13 @@ class Passage:
         self._client = client
         self._head = head
         self._chunked = head.length == CHUNKED
-        self.dialect = _dialect(head.path)
+        self.dialect = dialect_of(head.path)
         self.body_max: int | None = None
         self.answering = False
         self._close = False
-        self._waiting: list[bytes] = [for_control(head, client.peer)]  # until there is a connection
+        name = client.key.name if client.key is not None else ""
+        # Until there is a connection.
+        self._waiting: list[bytes] = [for_control(head, client.peer, name, admin=client.admin)]
         self._upstream: Upstream | None = None
         self._deadline = client.worker.loop.time() + _RECONNECT_SECONDS
         self._connecting: asyncio.Task[None] | None = None
@@ -123,8 +124,7 @@ class Passage:
     def head_arrived(self, upstream: Upstream, rest: bytes) -> None:
         self.answering = True
         bodiless = self._head.method == b"HEAD"
-        added = mode_fields(self._client.worker.backends.mode)
-        self._close = self._client.pass_on(upstream, b"" if bodiless else rest, added)
+        self._close = self._client.pass_on(upstream, b"" if bodiless else rest, self._client.mode_fields)
         upstream.sink = self._client.transport.write
         if bodiless:
             # The parser waits for a body of the length that the head tells of.
@@ -154,15 +154,8 @@ class Passage:
             client.cut()
             return
         close = client.must_close
-        added = mode_fields(client.worker.backends.mode)
         bodiless = self._head.method == b"HEAD"
         client.transport.write(
-            answers.error(self.dialect, 503, text, added, close=close, retry_after=1, bodiless=bodiless)
+            answers.error(self.dialect, 503, text, client.fields, close=close, retry_after=1, bodiless=bodiless)
         )
         client.finished(close=close)
-
-
-def _dialect(path: str) -> Dialect:
-    if path.startswith("/v1/"):
-        return Dialect.ANTHROPIC if path == "/v1/messages" else Dialect.OPENAI
-    return Dialect.OLLAMA

@@ -1,12 +1,18 @@
 """What all connections of one worker share."""
 
 import asyncio
+import socket
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from olladist.gateway.edge.backends import Backends
+from olladist.gateway.edge.bounds import Bodies, Connections
+from olladist.gateway.edge.door import Door
 from olladist.gateway.edge.leases import Leases
+from olladist.gateway.edge.origins import Hosts, Origins
+from olladist.gateway.exposure import is_loopback, is_own_address
 from olladist.gateway.settings import Settings
 from olladist.ollama.routes import ROUTES, Meaning, ModelIn, Route, find
 
@@ -17,8 +23,20 @@ class Worker:
     loop: asyncio.AbstractEventLoop
     backends: Backends
     leases: Leases
+    door: Door = field(init=False)
+    connections: Connections = field(init=False)
+    bodies: Bodies = field(init=False)
     draining: bool = False  # no further request on a connection
+    counts: Counter[str] = field(default_factory=Counter)  # of lease.COUNTED, since the last Tally
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        hosts = Hosts(socket.gethostname(), is_own_address) if is_loopback(settings.listen_host) else None
+        self.door = Door(Origins(settings.origins), hosts, settings.admin_digest)
+        limits = settings.limits
+        self.connections = Connections(limits.connections, limits.connections_per_address)
+        self.bodies = Bodies(limits.bodies)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that is kept until it ends; for connecting, never for a request's bytes."""
@@ -32,7 +50,7 @@ class Worker:
 _LEASED: Final = {
     (method.encode(), route.path): route
     for route in ROUTES
-    if route.meaning is Meaning.ONE_BACKEND and route.inference and route.model_in is ModelIn.BODY
+    if route.meaning is Meaning.ONE_BACKEND and route.inference and route.model_in in {ModelIn.BODY, ModelIn.FORM}
     for method in route.methods
 }
 

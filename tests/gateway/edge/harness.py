@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import cast
 
 from olladist.gateway.edge.process import Edge
-from olladist.gateway.lease import Access, Ask, Backend, Done, Grant, Hello, Keep, Refuse, Table, ToControl, Unpacker, pack
+from olladist.gateway.lease import (
+    Access,
+    Ask,
+    Backend,
+    Done,
+    Grant,
+    Hello,
+    Keep,
+    Refuse,
+    Table,
+    ToControl,
+    Unpacker,
+    pack,
+)
 from olladist.gateway.port import bound
 from olladist.gateway.settings import Settings
 
@@ -272,6 +285,8 @@ class Gateway:
         self.control = Control(settings.lease_socket)
         self.api = Node("control", says_who)
         self.edge = Edge(7, settings, asyncio.get_running_loop())
+        # A worker has been told who may come in before it listens, but for tests about just that.
+        self.edge.worker.leases.access = Access()
         self.port = 0
         self._clients: list[Client] = []
 
@@ -345,7 +360,9 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway(directory: Path, **changes: object) -> AsyncIterator[Gateway]:
-    settings = replace(Settings(str(directory), "", listen_port=0, connect_seconds=2.0), **changes)  # type: ignore[arg-type]  # fields of Settings
+    # Told that it listens beyond loopback: there Ollama takes any Host, and these tests' clients say anything.
+    before = Settings(str(directory), "", listen_host="0.0.0.0", listen_port=0, connect_seconds=2.0)  # noqa: S104  as said
+    settings = replace(before, **changes)  # type: ignore[arg-type]  # fields of Settings
     crashes: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: crashes.append(context))
     running = Gateway(directory, settings)

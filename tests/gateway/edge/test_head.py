@@ -217,15 +217,61 @@ def test_what_a_client_shows_to_the_gateway_stays_there() -> None:
     )
 
 
+ASKED = (
+    b"POST /api/pull HTTP/1.1\r\nhost: fleet:1\r\nAuthorization: Bearer s\r\nX-Api-Key: s\r\nX-Forwarded-For: 192.0.2.1\r\n"
+    b"X-Olladist-Key: boss\r\nX-OLLADIST-Internal: cache\r\nAccept: */*\r\nConnection: X-Olladist-Key\r\nContent-Length: 3\r\n\r\n"
+)
+
+
 def test_the_control_process_learns_who_asked() -> None:
-    """Its requests keep Host and credentials, carry the client's address, and one connection serves one request."""
-    head = read_request(
-        b"POST /api/pull HTTP/1.1\r\nhost: fleet:1\r\nAuthorization: Bearer s\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: 3\r\n\r\n"
+    """By the name of the key and the address, as we say them; no key of a user and no word of ours from a client gets there."""
+    assert for_control(read_request(ASKED), "198.51.100.7", "team") == (
+        b"POST /api/pull HTTP/1.1\r\nhost: fleet:1\r\nContent-Length: 3\r\nX-Olladist-Key: team\r\n"
+        b"X-Forwarded-For: 192.0.2.1, 198.51.100.7\r\nConnection: close\r\nAccept: */*\r\n\r\n"
     )
 
-    assert for_control(head, "198.51.100.7") == (
-        b"POST /api/pull HTTP/1.1\r\nhost: fleet:1\r\nContent-Length: 3\r\nX-Forwarded-For: 192.0.2.1, 198.51.100.7\r\n"
-        b"Connection: close\r\nAuthorization: Bearer s\r\n\r\n"
+
+def test_what_may_hold_the_admin_token_keeps_it() -> None:
+    """The control process checks it; nobody else's Authorization goes there."""
+    assert b"\r\nAuthorization: Bearer s\r\n" in for_control(read_request(ASKED), "x", admin=True)
+    assert b"Authorization" not in for_control(read_request(ASKED), "x", "team")
+
+
+@pytest.mark.parametrize(
+    "host", [b"evil.com/localhost", b"localhost@evil.com", b"x y", b'"localhost"', b"a\xe9", b"<x>", b"a,b\x01"]
+)
+def test_a_host_that_can_be_none_is_refused(host: bytes) -> None:
+    """As Go's server does, before anything is judged by it."""
+    with pytest.raises(Refused) as refusal:
+        read_request(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+
+    assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize("path", [b"/%", b"/a%zz", b"/api/version%2", b"/%g0/x?y"])
+def test_a_path_with_half_an_escape_is_refused(path: bytes) -> None:
+    """As Go's server does; in a query it may stand."""
+    with pytest.raises(Refused) as refusal:
+        read_request(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    assert refusal.value.status == 400
+    assert read_request(b"GET /a%41?q=%zz HTTP/1.1\r\nHost: x\r\n\r\n").path == "/a%41"
+
+
+@pytest.mark.parametrize("name", [b"Origin", b"Authorization", b"X-Api-Key"])
+def test_who_asks_is_said_once(name: bytes) -> None:
+    """Two of them are refused: one would be judged, and maybe the other one meant."""
+    with pytest.raises(Refused, match="more than one"):
+        read_request(b"GET / HTTP/1.1\r\nHost: x\r\n" + (name + b": a\r\n") * 2 + b"\r\n")
+
+
+def test_a_backend_has_no_say_in_which_pages_may_read() -> None:
+    """What it says of origins is dropped: the gateway has judged them."""
+    fields = lowered([(b"Access-Control-Allow-Origin", b"*"), (b"Content-Length", b"0")])
+
+    assert (
+        for_client(200, b"OK", fields, b"", chunked=False, close=False)
+        == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     )
 
 
