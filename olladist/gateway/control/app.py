@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.routing import Route as WebRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from olladist.gateway.control import documents, listings, monitoring, ready
+from olladist.gateway.control import documents, life, listings, monitoring, ready
 from olladist.gateway.control.parts import Parts
+from olladist.gateway.control.rights import who
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.uploads import answers as uploads
 from olladist.gateway.control.web import JSON, Answer, error_response, json_response, response
@@ -54,20 +55,24 @@ def _pages(parts: Parts) -> Sequence[WebRoute]:
     async def healthz(_request: Request) -> Response:
         return json_response({"status": "ok"})
 
-    async def status(_request: Request) -> Response:
-        return response(msgspec.json.encode(documents.status(parts)), JSON)
+    async def status(request: Request) -> Response:
+        return response(msgspec.json.encode(documents.status(parts, who(request, parts).may_use)), JSON)
 
-    async def nodes(_request: Request) -> Response:
-        return response(msgspec.json.encode(documents.nodes(parts)), JSON)
+    async def nodes(request: Request) -> Response:
+        return response(msgspec.json.encode(documents.nodes(parts, who(request, parts).may_use)), JSON)
+
+    async def models(request: Request) -> Response:
+        return response(msgspec.json.encode(holdings.models(parts, who(request, parts).may_use)), JSON)
 
     return [
         WebRoute("/healthz", healthz),
         WebRoute("/api/distributed/status", status),
         WebRoute("/api/distributed/nodes", nodes),
+        WebRoute("/api/distributed/models", models),
     ]
 
 
-_PAGES: tuple[Callable[[Parts], Sequence[WebRoute]], ...] = (_pages, ready.pages, monitoring.pages)
+_PAGES: tuple[Callable[[Parts], Sequence[WebRoute]], ...] = (_pages, ready.pages, monitoring.pages, life.pages)
 
 
 def _ollama(answers: Mapping[str, Answer]) -> ASGIApp:

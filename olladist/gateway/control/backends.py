@@ -47,6 +47,13 @@ class Backend:
         return f"http://127.0.0.1:{self.port}" if self.tunnel else f"http://{self.address}"
 
     @property
+    def route(self) -> tuple[object, ...]:
+        """What decides where its requests arrive: while this stays the same, what is known of it counts."""
+        host = self.host
+        login = (host.user, host.port, host.identity, host.jump, host.host_keys) if self.tunnel else ()
+        return self.node, host.name, host.address, host.connection, self.port, self.tunnel is None, self.role, login
+
+    @property
     def way(self) -> Literal["tunnel", "direct", "local"]:
         """How it is reached."""
         if self.tunnel:

@@ -4,14 +4,17 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from olladist.gateway.control.cache import Cache
 from olladist.gateway.control.choices import Choices
 from olladist.gateway.control.declared import Declared
 from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.drain import Drain
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.models.pending import Pending
 from olladist.gateway.control.moves.stores import HostStores
 from olladist.gateway.control.prober import Prober
+from olladist.gateway.control.reload import Reload
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.settings import Settings
@@ -38,4 +41,7 @@ class Parts:
     leases: LeaseServer
     keys: Keys
     choices: Choices
+    cache: Cache
     stores: HostStores
+    reload: Reload
+    drain: Drain

@@ -37,7 +37,7 @@ class Prober:
     ) -> None:
         self.roster = roster
         self.sift: Sift = lambda _, rows: rows  # what each listing goes through
-        self._upstreams = upstreams
+        self.upstreams = upstreams
         self._group = tasks
         self._way = way or Way()
         self._pace = pace or Pace()
@@ -95,7 +95,7 @@ class Prober:
         if change.after is None:
             self._watched.pop(number).task.cancel()
         elif change.before is None:
-            client = self._upstreams.client(change.backend)
+            client = self.upstreams.client(change.backend)
             watch = Watch(change.backend, client, self.roster, self._pace, self._way, self._jitter, self._sifted)
             self._watched[number] = _Watched(watch, self._group.create_task(watch.run()))
         elif change.after.health.wants_recheck and not change.before.health.wants_recheck:

@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -13,18 +15,21 @@ import uvloop
 from olladist.errors import OlladistError
 from olladist.gateway.child import receive_settings, start_log, when_parent_ends
 from olladist.gateway.control.app import make_app
-from olladist.gateway.control.backends import backends_of
+from olladist.gateway.control.cache import Cache, cache_bounds
 from olladist.gateway.control.choices import Choices
 from olladist.gateway.control.declared import Declared, first_declaration
 from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.drain import Drain
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LOOK_AGAIN, LeaseServer
 from olladist.gateway.control.limits import RateLimits
+from olladist.gateway.control.models.designated import designated
 from olladist.gateway.control.models.pending import Pending
 from olladist.gateway.control.moves.stores import HostStores
 from olladist.gateway.control.observer import Observer
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.prober import Prober
+from olladist.gateway.control.reload import Reload
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.serving import serve_api
 from olladist.gateway.control.state import open_state, state_path
@@ -48,66 +53,111 @@ async def serve(
     settings: Settings,
     stop: asyncio.Event,
     *,
+    reload: asyncio.Event | None = None,
     pace: Pace | None = None,
     now: Callable[[], float] = time.monotonic,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Runs until `stop` is set; `ready` is called once all sockets answer. OlladistError where the inventory cannot be used."""
+    """Runs until `stop` is set; `ready` is called once all sockets answer. OlladistError where the inventory cannot be used.
+
+    Whenever `reload` is set the inventory is read again, and the event cleared.
+    """
     declared = Declared(first_declaration(settings))
     keys = Keys(declared.inventory.gateway.keys)
-    run_dir = Path(settings.run_dir)
-    (run_dir / "tunnels").mkdir(mode=0o700, exist_ok=True)
+    (Path(settings.run_dir) / "tunnels").mkdir(mode=0o700, exist_ok=True)
     unattended = Unattended()
-    state = open_state(state_path(Path(settings.inventory), "state"))
     async with (
         Connections(prompts=unattended.prompts, accept_new=settings.accept_new) as connections,
         asyncio.TaskGroup() as tasks,
     ):
+        state = open_state(state_path(Path(settings.inventory), "state"))
         roster = Roster(now, declared.now.serving)
         upstreams = Upstreams(roster)
         tunnels = Tunnels(roster, connections, unattended, tasks)
         prober = Prober(roster, upstreams, tasks, way=Way(tunnels.problem, tunnels.opening), pace=pace)
         roster.listeners.append(lambda change: None if tunnels.opening(change.backend) else _report(change))
-        pending = Pending(state, upstreams, prober)
-        prober.sift = pending.sift
-        dispatcher = Dispatcher(roster, declared.now.strategy, now, prober.check_tags)
-        observer = Observer(roster, RateLimits(keys, now))
-        leases = LeaseServer(
-            dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN), observer
-        )
-        leases.set_access(keys.access)
-        choices = Choices(state, declared, settings.overrides, roster)
-        stores = HostStores(connections, declared)
-        parts = Parts(
-            settings=settings,
-            declared=declared,
-            state=state,
-            version=configured_version(declared.hosts),
-            now=now,
-            started=now(),
-            roster=roster,
-            dispatcher=dispatcher,
-            prober=prober,
-            pending=pending,
-            upstreams=upstreams,
-            stores=stores,
-            leases=leases,
-            keys=keys,
-            choices=choices,
-        )
-        roster.swap(backends_of(declared.hosts, declared.now.transport, run_dir / "tunnels", {}, roster.serving.local))
+        parts = assemble(settings, declared, keys, state, prober, HostStores(connections, declared))
+        tunnels.busy = lambda number: number in parts.dispatcher.ledger.in_flight or upstreams.streams[number] > 0
+        parts.cache.open(state_path(Path(settings.inventory), "cache"))
+        parts.reload.apply()
         await prober.wait_first(FIRST_ANSWERS)
         listening = asyncio.Event()
-        leasing = tasks.create_task(leases.run(Path(settings.lease_socket), listening.set))
+        serving = [
+            tasks.create_task(parts.leases.run(Path(settings.lease_socket), listening.set)),
+            tasks.create_task(_reload_whenever(reload or asyncio.Event(), parts.reload)),
+        ]
         await listening.wait()
         await serve_api(make_app(parts), settings, stop, ready)
-        leasing.cancel()
-        await stores.close()
-        await pending.close()
+        for task in serving:
+            task.cancel()
+        await parts.stores.close()
+        await parts.cache.close()
+        await parts.pending.close()
+        tunnels.close()
         roster.swap(())  # which ends whatever is done for a backend
         await upstreams.close()
-    state.close()
+        state.close()
     log.info("stopped")
+
+
+def assemble(
+    settings: Settings, declared: Declared, keys: Keys, state: sqlite3.Connection, prober: Prober, stores: HostStores
+) -> Parts:
+    """What decides and answers, put together around what watches."""
+    roster, upstreams, now = prober.roster, prober.upstreams, prober.roster.now
+    pending = Pending(state, upstreams, prober)
+    prober.sift = pending.sift
+    cache = _cache(settings, declared, roster)
+    dispatcher = Dispatcher(
+        roster,
+        declared.now.strategy,
+        now,
+        prober.check_tags,
+        kept=cache,
+        designated=lambda: designated(roster, declared),
+    )
+    observer = Observer(roster, RateLimits(keys, now))
+    leases = LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN), observer)
+    leases.set_access(keys.access)
+    leases.keep, cache.on_stored = cache.keep, observer.kept
+    choices = Choices(state, declared, settings.overrides, roster)
+    return Parts(
+        settings=settings,
+        declared=declared,
+        state=state,
+        version=configured_version(declared.hosts),
+        now=now,
+        started=now(),
+        roster=roster,
+        dispatcher=dispatcher,
+        prober=prober,
+        pending=pending,
+        upstreams=upstreams,
+        stores=stores,
+        leases=leases,
+        keys=keys,
+        choices=choices,
+        cache=cache,
+        # After `choices`: where the local Ollama is stands there.
+        reload=Reload(settings, declared, dispatcher, keys, leases),
+        drain=Drain(state, declared, dispatcher, upstreams),
+    )
+
+
+def _cache(settings: Settings, declared: Declared, roster: Roster) -> Cache:
+    """Answers that may be kept, within the bounds that the inventory sets now; it has no file yet."""
+    cache = Cache(*cache_bounds(declared.inventory.gateway))
+    declared.listeners.append(lambda now: cache.bound(*cache_bounds(now.inventory.gateway)))
+    roster.cache = settings.api_socket
+    return cache
+
+
+async def _reload_whenever(asked: asyncio.Event, reload: Reload) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        with suppress(OlladistError):  # which has been logged
+            await reload.again()
 
 
 def configured_version(hosts: tuple[Host, ...]) -> str:
@@ -129,11 +179,12 @@ def _report(change: Change) -> None:
 
 async def _run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
     when_parent_ends(loop, stop.set)
     try:
-        await serve(settings, stop)
+        await serve(settings, stop, reload=reload)
     except OlladistError as error:
         log.critical(error.message, hint=error.hint)
         return error.exit_code
@@ -143,6 +194,7 @@ async def _run(settings: Settings) -> int:
 def main() -> None:
     # Ctrl-C reaches the whole process group at once, and the tunnels must stay for the streams that workers finish first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     settings = receive_settings()
     start_log("control", verbose=settings.verbose)
     sys.exit(uvloop.run(_run(settings)))

@@ -1,13 +1,20 @@
 """The tunnels to the backends that are reached through one: opened as backends come, closed as they go."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Change, Roster
 from olladist.ssh.connections import Connections
 from olladist.ssh.prompts import Prompts
 from olladist.ssh.tunnel import Tunnel
+
+# A tunnel whose backend has left the inventory stays for what runs through it. The bound is for a lease that nobody ends: no answer
+# takes as long.
+_LOOK_EVERY: Final = 0.25
+_LOOKS: Final = 4 * 3600
 
 
 class Unattended:
@@ -32,16 +39,22 @@ class _Kept:
 class Tunnels:
     """Keeps one for each backend of the roster that has a socket, in tasks of the group given.
 
-    Starts are bounded by `connections`, which has the prompts of `unattended`: all at once, but 8 at a time through one bastion. A host that is away costs only its own.
+    The tunnel of one that leaves is closed when nothing is `busy` with it any more. Starts are bounded by `connections`, which has the prompts of `unattended`: all at once, but 8 at a time through one bastion. A host that is away costs only its own.
     """
 
     def __init__(
-        self, roster: Roster, connections: Connections, unattended: Unattended, tasks: asyncio.TaskGroup
+        self,
+        roster: Roster,
+        connections: Connections,
+        unattended: Unattended,
+        tasks: asyncio.TaskGroup,
     ) -> None:
         self._connections = connections
         self._unattended = unattended
         self._group = tasks
+        self.busy: Callable[[int], bool] = lambda _: False
         self._kept: dict[int, _Kept] = {}
+        self._finishing: set[asyncio.Task[None]] = set()
         roster.listeners.append(self._changed)
 
     def problem(self, backend: Backend) -> str:
@@ -65,7 +78,28 @@ class Tunnels:
         if backend.tunnel is None:
             return
         if change.after is None:
-            self._kept.pop(backend.id).task.cancel()
+            if kept := self._kept.pop(backend.id, None):
+                finishing = self._group.create_task(self._finish(kept, backend.id))
+                self._finishing.add(finishing)
+                finishing.add_done_callback(self._finishing.discard)
         elif change.before is None:
             tunnel = Tunnel(self._connections, backend.host, backend.port, backend.tunnel)
             self._kept[backend.id] = _Kept(tunnel, self._group.create_task(tunnel.run()), tunnel.problem)
+
+    async def _finish(self, kept: _Kept, number: int) -> None:
+        """What runs ends in workers and in other tasks, at most after this many looks."""
+        try:
+            for _ in range(_LOOKS):
+                if not self.busy(number):
+                    break
+                await asyncio.sleep(_LOOK_EVERY)
+        finally:
+            kept.task.cancel()
+
+    def close(self) -> None:
+        """Ends all of them now, whatever runs there."""
+        for kept in self._kept.values():
+            kept.task.cancel()
+        self._kept.clear()
+        for finishing in self._finishing:
+            finishing.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,9 @@ class Upstreams:
         self._clients: dict[int, httpx.AsyncClient] = {}
         self._unbounded: dict[int, httpx.AsyncClient] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.streams: Counter[int] = (
+            Counter()
+        )  # by backend, those that are open; one that has left the roster may finish them
         roster.listeners.append(self._changed)
 
     def client(self, backend: Backend) -> httpx.AsyncClient:
@@ -133,25 +137,31 @@ class Upstreams:
             headers = {"content-type": "application/json", **(headers or {})}
         client = self.unbounded(backend)
         request = client.build_request(method, path, content=content, headers=headers)
-        with _mapped():
-            response = await client.send(request, stream=True)
+        self.streams[backend.id] += 1
         try:
-            yield Exchange(response)
+            with _mapped():
+                response = await client.send(request, stream=True)
+            try:
+                yield Exchange(response)
+            finally:
+                await response.aclose()
         finally:
-            await response.aclose()
+            self.streams[backend.id] -= 1
 
     async def close(self) -> None:
         for number in {*self._clients, *self._unbounded}:
-            self._close(number)
+            self._close(number, self._clients, self._unbounded)
         if self._closing:
             await asyncio.wait(self._closing)
 
     def _changed(self, change: Change) -> None:
         if change.after is None:
-            self._close(change.backend.id)
+            self._close(change.backend.id, self._clients)
+            # Each of its connections closes with its stream, and those that are open may finish: nothing is left to be closed.
+            self._unbounded.pop(change.backend.id, None)
 
-    def _close(self, number: int) -> None:
-        for clients in (self._clients, self._unbounded):
+    def _close(self, number: int, *of: dict[int, httpx.AsyncClient]) -> None:
+        for clients in of:
             if client := clients.pop(number, None):
                 task = asyncio.get_running_loop().create_task(client.aclose())
                 self._closing.add(task)

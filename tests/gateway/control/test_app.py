@@ -14,20 +14,16 @@ import pytest
 
 from olladist.gateway.control import documents
 from olladist.gateway.control.app import make_app
-from olladist.gateway.control.choices import Choices
-from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.keys import Keys
-from olladist.gateway.control.lease_server import LeaseServer
-from olladist.gateway.control.models.pending import Pending
 from olladist.gateway.control.moves.stores import HostStores
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.prober import Prober
+from olladist.gateway.control.process import assemble
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.state import open_state
 from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.lease import Ask
-from olladist.gateway.settings import Overrides, Settings
-from olladist.inventory.model import Strategy
+from olladist.gateway.settings import Settings
 from olladist.ollama.routes import ROUTES
 from olladist.scheduling.health import State
 from olladist.ssh.connections import Connections
@@ -58,25 +54,9 @@ async def gateway(*nodes: Node) -> AsyncIterator[Gateway]:
     with TemporaryDirectory() as scratch, closing(open_state(Path(scratch) / "state.sqlite3")) as state:
         async with task_group() as tasks:
             prober = Prober(roster, upstreams, tasks, pace=ONCE)
-            dispatcher = Dispatcher(roster, Strategy.ROUND_ROBIN, time.monotonic)
-            said = declared('[hosts.gpu1]\n[gateway]\nstrategy = "round-robin"\n')
-            parts = Parts(
-                settings=Settings(run_dir="/run/x", inventory="inventory.toml"),
-                declared=said,
-                state=state,
-                version="0.9.0",
-                now=time.monotonic,
-                started=time.monotonic(),
-                roster=roster,
-                dispatcher=dispatcher,
-                prober=prober,
-                pending=Pending(state, upstreams, prober),
-                upstreams=upstreams,
-                leases=LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=1, within=1)),
-                keys=Keys(),
-                stores=HostStores(Connections(state=Path(scratch)), said),
-                choices=Choices(state, said, Overrides(), roster),
-            )
+            said = declared('[hosts.gpu1]\nollama = "0.9.0"\n[gateway]\nstrategy = "round-robin"\n')
+            settings = Settings(run_dir="/run/x", inventory="inventory.toml")
+            parts = assemble(settings, said, Keys(), state, prober, HostStores(Connections(state=Path(scratch)), said))
             roster.swap([node.backend(n, f"gpu{n + 1}", slots=2) for n, node in enumerate(nodes)])
             await prober.wait_first(10)
             transport = httpx.ASGITransport(make_app(parts))
@@ -313,9 +293,7 @@ async def test_a_percent_sign_is_decoded_once() -> None:
         assert (await g.get("/api/%2576ersion")).status_code == 404
 
 
-@pytest.mark.parametrize(
-    "route", [r for r in ROUTES if r.name in {"pull", "push", "copy", "delete", "me", "aliases"}]
-)
+@pytest.mark.parametrize("route", [r for r in ROUTES if r.name in {"pull", "push", "copy", "delete", "me", "aliases"}])
 async def test_what_the_gateway_does_not_do_yet_says_what_does(route: Any) -> None:
     """501 in Ollama's error shape, with the command to use instead."""
     async with gateway() as g:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from olladist.gateway.control.answers import Row
-from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Backend, cache_row, local_backend
+from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Backend, local_backend
 from olladist.gateway.control.modes import Serving
 from olladist.gateway.control.roster import Change, Roster
 from olladist.inventory.model import Fallback, Host, Mode
@@ -66,7 +66,7 @@ def test_since_is_the_last_change_of_state() -> None:
 
 
 def test_a_swap_keeps_what_is_known_of_those_that_stay() -> None:
-    """An unchanged backend stays up with its models; a changed one begins anew; one that left is unknown."""
+    """Who is reached as before stays up with its models, whatever its slots are now; at another port it begins anew; who left is unknown."""
     roster = Roster(Clock())
     roster.swap([backend(1), backend(2), backend(3)])
     for number in (1, 2, 3):
@@ -75,10 +75,11 @@ def test_a_swap_keeps_what_is_known_of_those_that_stay() -> None:
     changes: list[Change] = []
     roster.listeners.append(changes.append)
 
-    roster.swap([backend(1), replace(backend(2), slots=9), backend(4)])
+    roster.swap([replace(backend(1), slots=9), replace(backend(2), port=9), backend(4)])
 
     assert {n: s.state for n, s in roster.seen.items()} == {1: State.UP, 2: State.DOWN, 4: State.DOWN}
     assert set(roster.holders("a")) == {1}
+    assert roster.backends[1].slots == 9
     removed = [c.backend.id for c in changes if c.after is None]
     added = [c.backend.id for c in changes if c.before is None]
     assert (sorted(removed), sorted(added)) == ([2, 3], [2, 4])
@@ -145,7 +146,7 @@ LOCAL_URL = "http://127.0.0.1:11435"
 def beside(mode: Mode = Mode.DISTRIBUTED, fallback: tuple[Fallback, ...] = BOTH) -> Roster:
     """gpu1 and gpu2 hold a, the local one a and b; all are up."""
     roster = Roster(Clock(), Serving(mode, fallback, LOCAL_URL))
-    roster.cache = cache_row("/run/x/api.sock", ())
+    roster.cache = "/run/x/api.sock"
     roster.swap([backend(1), backend(2), local_backend(LOCAL_URL, ())])
     for number in (1, 2, LOCAL_ID):
         roster.probed(number, "", "0.17.4")
