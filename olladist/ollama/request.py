@@ -56,7 +56,7 @@ class BadBody(ValueError):
 def read_body(body: bytes, route: Route) -> ModelRequest:
     """What `body` (whole, not compressed) asks of a route that names its model there; BadBody where Ollama refuses it."""
     if route.model_in is ModelIn.FORM:
-        return ModelRequest(_form_field(body, route.model_keys[0]), stream=False)
+        return _of_form(body, route.model_keys[0])
     try:
         members = _raw_members.decode(body)
         if members.keys() <= _USUAL_KEYS or not _oddly_spelled(members, _keys_of(route)):
@@ -168,14 +168,38 @@ def _wrong_type(kind: str, route: Route, key: str) -> str:
     return f"json: cannot unmarshal {kind} into Go struct field {struct}.{key} of type string"
 
 
-def _form_field(body: bytes, name: str) -> str:
-    """A field of multipart/form-data, found by the boundary that the body begins with; "" where it is not there."""
-    boundary, newline, _ = body.partition(b"\r\n")
-    if not (newline and boundary.startswith(b"--")):
-        return ""
-    for part in body.split(boundary + b"\r\n")[1:]:
-        head, _, content = part.partition(b"\r\n\r\n")
-        disposition = re.search(rb'(?im)^content-disposition:[^\r\n]*;[ \t]*name="?([^";\r\n]*)"?', head)
+# RFC 2046 §5.1.1: a boundary has at most 70 characters. mime/multipart: at most 1000 parts; heads have some hundred bytes.
+_BOUNDARY_LINE_MAX = 2 + 70 + 2
+_PARTS_MAX = 1000
+_PART_HEAD_MAX = 8 * 2**10
+
+
+def _of_form(body: bytes, key: str) -> ModelRequest:
+    """TranscriptionMiddleware's words for a form that is none, and for one without a model (0.18 and later; 0.17.4 has no such route)."""
+    first, newline, _ = body[:_BOUNDARY_LINE_MAX].partition(b"\r\n")
+    if not (newline and first.startswith(b"--")):
+        raise BadBody("failed to parse multipart form: multipart: NextPart: EOF")
+    model = _form_field(body, first, key)
+    if not model:
+        raise BadBody("model is required")
+    return ModelRequest(model, stream=False)
+
+
+def _form_field(body: bytes, boundary: bytes, name: str) -> str:
+    """A field of multipart/form-data, found by the `boundary` that the body begins with, dashes included; "" where it is not there."""
+    at = len(boundary) + 2
+    for _ in range(_PARTS_MAX):
+        content = body.find(b"\r\n\r\n", at, at + _PART_HEAD_MAX) + 4
+        if content < 4:
+            break
+        end = body.find(b"\r\n" + boundary, content)
+        disposition = _FIELD_NAME.search(body, at, content)
         if disposition and disposition[1] == name.encode():
-            return content.partition(b"\r\n" + boundary)[0].decode("utf-8", "replace")
+            return body[content : end if end >= 0 else None].decode("utf-8", "replace")
+        at = end + 2 + len(boundary) + 2
+        if end < 0 or body[at - 2 : at] != b"\r\n":
+            break
     return ""
+
+
+_FIELD_NAME = re.compile(rb'(?im)^content-disposition:[^\r\n]*;[ \t]*name="?([^";\r\n]*)"?')

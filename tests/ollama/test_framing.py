@@ -76,6 +76,17 @@ def test_a_stream_ends_with_an_error_of_its_own_protocol(dialect: Dialect, line:
     assert stream_error(dialect, "gpu1 went away") == line
 
 
+def test_a_stream_of_named_events_ends_with_an_error_event() -> None:
+    """/v1/responses: the event of its protocol, with the member beside it that makes OpenAI's clients raise."""
+    event, data = stream_error(Dialect.OPENAI, "gpu1 went away", events=True).split(b"\n", 1)
+
+    assert event == b"event: error"
+    assert data.endswith(b"\n\n")
+    told = json.loads(data.removeprefix(b"data: "))
+    assert told["type"] == "error"
+    assert told["message"] == told["error"]["message"] == "gpu1 went away"
+
+
 @given(st.sampled_from(Dialect), st.integers(400, 599), st.text())
 def test_any_text_stays_on_one_line_of_json(dialect: Dialect, status: int, text: str) -> None:
     """Whatever the text holds, the frame holds; lone surrogates are replaced."""

@@ -190,27 +190,53 @@ def test_null_leaves_a_plain_bool_as_it_was() -> None:
     assert read_body(body.replace(b"true", b"false"), CHAT).stream is True
 
 
+TRANSCRIPTIONS = route("/v1/audio/transcriptions")
+FILE = b'Content-Disposition: form-data; name="file"; filename="model"\r\n\r\nRIFF\x00\r\n--xy\r\n'
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(b"--xyz\r\n" + part + b"\r\n" for part in parts) + b"--xyz--\r\n"
+
+
 @pytest.mark.parametrize(
-    ("head", "name"),
+    "head",
     [
-        (b'Content-Disposition: form-data; name="model"', "whisper:1"),
-        (b"content-disposition: form-data; name=model", "whisper:1"),
-        (b'Content-Disposition: form-data; name="other"', ""),
+        b'Content-Disposition: form-data; name="model"',
+        b"content-disposition: form-data; name=model",
+        b'Content-Type: text/plain\r\nCONTENT-DISPOSITION:form-data;name="model"; x=y',
     ],
 )
-def test_a_form_names_its_model_in_a_field(head: bytes, name: str) -> None:
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_form_names_its_model_in_a_field(head: bytes, turn: int) -> None:
     """Wherever it stands among the fields."""
-    parts = [
-        b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\nRIFF\x00\r\n',
-        head + b"\r\n\r\nwhisper:1\r\n",
-    ]
-    body = b"".join(b"--xyz\r\n" + part for part in parts) + b"--xyz--\r\n"
+    parts = [FILE, head + b"\r\n\r\nwhisper:1"]
 
-    assert read_body(body, route("/v1/audio/transcriptions")) == ModelRequest(model=name, stream=False)
+    assert read_body(form(*parts[::turn]), TRANSCRIPTIONS) == ModelRequest(model="whisper:1", stream=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "failed to parse multipart form: multipart: NextPart: EOF"),
+        (b'{"model":"whisper"}', "failed to parse multipart form: multipart: NextPart: EOF"),
+        (b"--" + b"x" * 100 + b"\r\n", "failed to parse multipart form: multipart: NextPart: EOF"),
+        (form(FILE), "model is required"),
+        (form(b'Content-Disposition: form-data; name="model"\r\n\r\n'), "model is required"),
+        (form(b"Content-Disposition: form-data\r\n\r\nwhisper"), "model is required"),
+        (b"--\r\n" * 500_000, "model is required"),
+        (b"--\r\n" + b"\r\n\r\n\r\n--\r\n" * 500_000, "model is required"),
+    ],
+)
+def test_a_broken_form_is_refused(body: bytes, text: str) -> None:
+    """As later releases of Ollama put it, and soon, however many parts there are."""
+    with pytest.raises(BadBody, match=f"^{text}$") as refused:
+        read_body(body, TRANSCRIPTIONS)
+    assert refused.value.status == 400
 
 
 @given(st.binary())
-def test_any_bytes_are_a_form(body: bytes) -> None:
-    """What is none has no model."""
-    assert read_body(b"--b\r\n" + body, route("/v1/audio/transcriptions")).stream is False
-    read_body(body, route("/v1/audio/transcriptions"))
+def test_any_bytes_are_a_form_or_none(body: bytes) -> None:
+    """Nothing but a refusal comes of what is none."""
+    for given_body in (body, b"--b\r\n" + body):
+        result = outcome(given_body, TRANSCRIPTIONS)
+        assert isinstance(result, BadBody) or not result.stream
