@@ -130,6 +130,7 @@ async def gateway(run_dir: Path, fleet: Machines, more: str = "") -> AsyncIterat
     """A control process before them, which has heard from all that run."""
     inventory = run_dir / "inventory.toml"
     inventory.write_text(fleet.hosts.inventory() + more)
+    (run_dir / "api.sock").unlink(missing_ok=True)  # of a gateway that has ended
     async with control(run_dir, inventory, accept_new=True) as started:
         for name in fleet.names:
             if listens(fleet.port(name)):
