@@ -5,6 +5,7 @@ Each module brings what it answers: Ollama's routes by their names, and pages of
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import cast
 
@@ -16,7 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route as WebRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from olladist.gateway.control import documents, life, listings, monitoring, ready
+from olladist.gateway.control import cache, documents, holdings, life, listings, monitoring, ready
+from olladist.gateway.control.models import answers as models
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.rights import who
 from olladist.gateway.control.roster import Roster
@@ -25,19 +27,7 @@ from olladist.gateway.control.web import JSON, Answer, error_response, json_resp
 from olladist.ollama import framing
 from olladist.ollama.routes import Route, allowed_methods, find, moved
 
-_ANSWERS: tuple[Callable[[Parts], Mapping[str, Answer]], ...] = (listings.answers, uploads.answers)
-
-
-# What stands in for the routes that change hosts, until the gateway does them itself.
-_INSTEAD = {
-    "pull": "declare the model in the inventory and run `olladist models sync`",
-    "copy": "run `olladist exec -- ollama cp SOURCE DESTINATION`",
-    "delete": "run `olladist exec -- ollama rm MODEL`",
-    "push": "run `olladist ssh HOST` and there `ollama push MODEL`",
-    "me": "run `olladist ssh HOST` and there `ollama signin`",
-    "signout": "run `olladist ssh HOST` and there `ollama signout`",
-    "user-keys": "run `olladist ssh HOST` and there `ollama signout`",
-}
+_ANSWERS: tuple[Callable[[Parts], Mapping[str, Answer]], ...] = (listings.answers, models.answers, uploads.answers)
 
 
 def make_app(parts: Parts) -> ASGIApp:
@@ -52,17 +42,21 @@ def make_app(parts: Parts) -> ASGIApp:
 
 
 def _pages(parts: Parts) -> Sequence[WebRoute]:
+    def known(request: Request) -> Callable[[str], bool]:
+        """Which models the caller may know of; a name is judged once, however many nodes have it."""
+        return cache(who(request, parts).may_use)
+
     async def healthz(_request: Request) -> Response:
         return json_response({"status": "ok"})
 
     async def status(request: Request) -> Response:
-        return response(msgspec.json.encode(documents.status(parts, who(request, parts).may_use)), JSON)
+        return response(msgspec.json.encode(documents.status(parts, known(request))), JSON)
 
     async def nodes(request: Request) -> Response:
-        return response(msgspec.json.encode(documents.nodes(parts, who(request, parts).may_use)), JSON)
+        return response(msgspec.json.encode(documents.nodes(parts, known(request))), JSON)
 
     async def models(request: Request) -> Response:
-        return response(msgspec.json.encode(holdings.models(parts, who(request, parts).may_use)), JSON)
+        return response(msgspec.json.encode(holdings.models(parts, known(request))), JSON)
 
     return [
         WebRoute("/healthz", healthz),
@@ -97,8 +91,8 @@ def _ollama(answers: Mapping[str, Answer]) -> ASGIApp:
 
 
 def _not_here(route: Route) -> Response:
-    instead = _INSTEAD.get(route.name, "ask a host itself (`olladist ssh HOST`)")
-    text = f"the gateway does not do {route.methods[0]} {route.path} yet: {instead}"
+    """Inference: workers take it to a backend themselves."""
+    text = f"the gateway's control process does not do {route.methods[0]} {route.path}: ask the gateway's own address"
     return error_response(route.dialect, 501, text)
 
 

@@ -3,13 +3,14 @@
 A field is never taken away and never changes its meaning within a version.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from olladist import __version__
 from olladist.gateway.control.answers import Row
-from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.backends import Backend, Role
 from olladist.gateway.control.catalog import find_drift, merge_tags
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.roster import Seen
@@ -57,8 +58,21 @@ class DriftingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     digests: dict[str, tuple[str, ...]]
 
 
+class DecidedBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who has set what: the administrator at run time before the environment before the inventory."""
+
+    mode: Literal["inventory", "environment", "administrator"]
+    fallback: Literal["inventory", "environment", "administrator"]
+    local: Literal["inventory", "environment", "administrator"]
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The gateway as a whole. `slots` are those of all nodes that are not down."""
+    """The gateway as a whole. `slots` are those of all nodes that are not down.
+
+    `fallback` is what stands in, in this order; `local` the URL of the Ollama beside the gateway, empty where there is none;
+    `drained` the nodes that get no new work; `keys` how many API keys there are; `waiting` how many requests wait for a backend.
+    `versions` are those of Ollama that nodes run; more than one means that nodes may answer differently.
+    """
 
     schema: Literal["olladist.gateway.status"] = "olladist.gateway.status"
     version: Literal[1] = 1
@@ -76,6 +90,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     requests: Requests
     workers: tuple[WorkerProcess, ...]
     drift: tuple[DriftingModel, ...]
+    decided_by: DecidedBy
+    fallback: tuple[Literal["local", "cache"], ...]
+    local: str
+    drained: tuple[str, ...]
+    keys: Count
+    waiting: Count
+    versions: dict[str, tuple[str, ...]]
 
 
 class NodeModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,6 +125,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One Ollama of the fleet. `reason` says why it is not up; `state_seconds` for how long it has been in its state.
 
     `listing_problem` says why `loaded` may be old. `models` and `loaded` of a node that is down are what was last seen.
+    `role`: one of the fleet, or the Ollama beside the gateway. `drained`: it gets no new work.
     """
 
     name: str
@@ -119,6 +141,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     models: tuple[NodeModel, ...]
     loaded: tuple[LoadedModel, ...]
     listing_problem: str
+    role: Literal["node", "local"]
+    drained: bool
 
 
 class Nodes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,11 +159,13 @@ def ollama_version(parts: Parts) -> str:
     return min(versions, key=version_key, default=parts.version)
 
 
-def status(parts: Parts) -> Status:
+def status(parts: Parts, may_use: Callable[[str], bool] = lambda _: True) -> Status:
+    """`may_use` says of a model's name whether the caller may know of it."""
     roster, settings = parts.roster, parts.settings
-    states = [seen.state for seen in roster.seen.values()]
-    live = roster.live()
-    listings = {node: seen.tags for node, seen in live.items()}
+    states = [roster.seen[number].state for number in roster.nodes]
+    live, shown = roster.live(), roster.shown()
+    listings = {node: [row for row in seen.tags if may_use(row.key)] for node, seen in live.items()}
+    tags = {node: [row for row in seen.tags if may_use(row.key)] for node, seen in shown.items()}
     outcomes = parts.dispatcher.outcomes
     return Status(
         olladist=__version__,
@@ -155,9 +181,9 @@ def status(parts: Parts) -> Status:
             degraded=states.count(State.DEGRADED),
             down=states.count(State.DOWN),
         ),
-        slots=sum(backend.slots for backend in roster.backends.values() if backend.node in live),
+        slots=sum(backend.slots for backend in roster.nodes.values() if backend.node in live),
         in_flight=parts.dispatcher.ledger.total,
-        models=len(merge_tags(listings)),
+        models=len(merge_tags(tags)),
         requests=Requests(**{field: outcomes[field] for field in Requests.__struct_fields__}),
         workers=tuple(
             WorkerProcess(number=worker.hello.worker, pid=worker.hello.pid)
@@ -165,15 +191,30 @@ def status(parts: Parts) -> Status:
             if worker.hello
         ),
         drift=tuple(DriftingModel(name=drift.name, digests=dict(drift.digests)) for drift in find_drift(listings)),
+        decided_by=DecidedBy(**{what: source.value for what, source in roster.serving.sources.items()}),
+        fallback=tuple(fallback.value for fallback in roster.serving.fallback),
+        local=roster.serving.local,
+        drained=tuple(backend.node for backend in roster.nodes.values() if backend.node in roster.drained),
+        keys=len(parts.keys.known),
+        waiting=parts.leases.waiting,
+        versions=_versions(live),
     )
 
 
-def nodes(parts: Parts) -> Nodes:
+def _versions(live: Mapping[str, Seen]) -> dict[str, tuple[str, ...]]:
+    nodes: dict[str, list[str]] = {}
+    for node, seen in live.items():
+        nodes.setdefault(seen.version, []).append(node)
+    return {version: tuple(run) for version, run in sorted(nodes.items())}
+
+
+def nodes(parts: Parts, may_use: Callable[[str], bool] = lambda _: True) -> Nodes:
+    """`may_use` as for status."""
     seen = parts.roster.seen
-    return Nodes(nodes=tuple(_node(parts, backend, seen[n]) for n, backend in parts.roster.backends.items()))
+    return Nodes(nodes=tuple(_node(parts, backend, seen[n], may_use) for n, backend in parts.roster.backends.items()))
 
 
-def _node(parts: Parts, backend: Backend, seen: Seen) -> Node:
+def _node(parts: Parts, backend: Backend, seen: Seen, may_use: Callable[[str], bool]) -> Node:
     running = parts.dispatcher.ledger.models_in_flight(backend.id)
     return Node(
         name=backend.node,
@@ -186,9 +227,11 @@ def _node(parts: Parts, backend: Backend, seen: Seen) -> Node:
         ollama=seen.version,
         slots=backend.slots,
         in_flight=parts.dispatcher.ledger.in_flight.get(backend.id, 0),
-        models=tuple(_model(row, seen, running) for row in seen.tags),
-        loaded=tuple(_loaded(row) for row in seen.loaded),
+        models=tuple(_model(row, seen, running) for row in seen.tags if may_use(row.key)),
+        loaded=tuple(_loaded(row) for row in seen.loaded if may_use(row.key)),
         listing_problem=seen.loaded_problem,
+        role="local" if backend.role is Role.LOCAL else "node",
+        drained=backend.node in parts.roster.drained,
     )
 
 
