@@ -30,15 +30,15 @@ class Kept(Protocol):
     def has(self, digest: str, contents: frozenset[str]) -> bool:
         """Whether there is an answer that a model of one of these contents has given; no contents: any."""
 
-    def wants(self, digest: str) -> bool:
-        """Whether an answer under this digest is to be kept when it comes."""
+    def expect(self, digest: str, contents: str) -> bool:
+        """Whether the answer is to be kept that a model of these contents is being asked for."""
 
 
 class _Nothing:
     def has(self, digest: str, contents: frozenset[str]) -> bool:
         return False
 
-    def wants(self, digest: str) -> bool:
+    def expect(self, digest: str, contents: str) -> bool:
         return False
 
 
@@ -114,7 +114,7 @@ class Dispatcher:
 
     def _decide(self, key: str, ask: Ask) -> Grant | Refuse:
         serving = self.roster.serving
-        if serving.distributed and _is_cloud(ask.model):
+        if _is_cloud(ask.model):
             return self._cloud(ask)
         for role in fallback.roles(serving, ask.only):
             chosen = self._choose(self._holders(key, role), key, ask)
@@ -193,13 +193,10 @@ class Dispatcher:
         return fallback.DRAINED if self.roster.backends[number].node in self.roster.drained else ""
 
     def _keeps(self, key: str, ask: Ask) -> bool:
-        return (
-            ask.keep
-            and bool(ask.cache)
-            and self.roster.serving.uses_cache
-            and fallback.may_be_kept(self.roster.digests(key))
-            and self._kept.wants(ask.cache)
-        )
+        if not (ask.keep and ask.cache and self.roster.serving.uses_cache):
+            return False
+        contents = fallback.given_by(self.roster.digests(key))
+        return contents is not None and self._kept.expect(ask.cache, contents)
 
     def _has_kept(self, key: str, digest: str) -> bool:
         return self._kept.has(digest, self.roster.digests(key))

@@ -68,9 +68,9 @@ def _local(passed: Sequence[Passed], *, reachable: bool) -> str:
     return f"the local Ollama: {passed[0].why}" if passed else "the local Ollama has not got the model"
 
 
-def may_be_kept(digests: frozenset[str]) -> bool:
-    """Whether an answer may be kept: with several contents under one name nobody could say which one has given it."""
-    return len(digests) == 1
+def given_by(digests: frozenset[str]) -> str | None:
+    """The contents of the model that gives an answer; None where there are several under its name, and nobody could say which."""
+    return next(iter(digests)) if len(digests) == 1 else None
 
 
 def may_be_given(made_with: str, digests: frozenset[str]) -> bool:

@@ -19,6 +19,7 @@ from olladist.gateway.lease import (
     Done,
     Grant,
     Hello,
+    Keep,
     Refuse,
     Table,
     Tally,
@@ -58,6 +59,7 @@ class LeaseServer:
         self._table = b""  # empty when it has to be made anew
         self._listed: frozenset[int] = frozenset()  # the backends in it
         self._access = pack(Access())
+        self.keep: Callable[[Keep], None] = lambda _: None  # what becomes of an answer that a worker hands over
         dispatcher.roster.listeners.append(self._changed)
         dispatcher.roster.told.append(self._new_table)
 
@@ -97,6 +99,8 @@ class LeaseServer:
                 self.dispatcher.done(worker.number, message)
             case Tally():
                 self.observer.counted(worker.hello.worker if worker.hello else -1, message.counts)
+            case Keep():
+                self.keep(message)
             case Hello():
                 self.dispatcher.hello(worker.number, message)
                 self.observer.hello(worker.number, message)

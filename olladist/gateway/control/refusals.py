@@ -41,9 +41,9 @@ def refuse(ask: Ask, roster: Roster, key: str) -> Refuse:
 
 def no_cloud(ask: Ask, roster: Roster, designated: int | None) -> Refuse:
     """A model of Ollama's cloud, and the one node that is signed in there is not there. No other is asked: it would want a sign-in of its own."""
-    node = roster.backends[designated].node if designated in roster.backends else ""
-    if not node:
+    if designated is None or designated not in roster.backends:
         return _unavailable(ask, f"model '{ask.model}' is in Ollama's cloud, and no host is there to ask it")
+    node = roster.backends[designated].node
     failed = "failed with this request" if designated in ask.tried else "cannot be reached"
     return _unavailable(ask, f"model '{ask.model}' is in Ollama's cloud, and {node}, which asks it, {failed}")
 

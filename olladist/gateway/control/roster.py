@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from olladist.gateway import lease
 from olladist.gateway.control.answers import Row
-from olladist.gateway.control.backends import LOCAL_ID, Backend, Role
+from olladist.gateway.control.backends import LOCAL_ID, Backend, Role, cache_row
 from olladist.gateway.control.modes import Serving
 from olladist.scheduling import health
 from olladist.scheduling.health import Health, Standing, State
@@ -58,7 +58,7 @@ class Roster:
     def __init__(self, now: Callable[[], float], serving: Serving | None = None) -> None:
         self.now = now
         self.serving = serving or Serving()
-        self.cache: lease.Backend | None = None  # how workers reach the answers that are kept
+        self.cache = ""  # the socket where workers fetch answers that are kept
         self.drained: frozenset[str] = frozenset()  # nodes that get no new work
         self.backends: Mapping[int, Backend] = {}
         self.nodes: Mapping[int, Backend] = {}  # those of the fleet
@@ -214,7 +214,9 @@ class Roster:
             for number, backend in sorted(self.backends.items())
             if not self.seen[number].is_new
         ]
-        return (*rows, self.cache) if self.cache and self.serving.uses_cache else tuple(rows)
+        if self.cache and self.serving.uses_cache:
+            rows.append(cache_row(self.cache, [backend.node for backend in self.nodes.values()]))
+        return tuple(rows)
 
     def _is_live(self, number: int) -> bool:
         return self.seen[number].state is not State.DOWN

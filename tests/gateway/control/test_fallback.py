@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from olladist.gateway.control import fallback
 from olladist.gateway.control.answers import Row
-from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Backend, Role, cache_row, local_backend
+from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Backend, Role, local_backend
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.fallback import Passed
 from olladist.gateway.control.ledger import Lease
@@ -34,8 +34,8 @@ class Kept:
     def has(self, digest: str, contents: frozenset[str]) -> bool:
         return self.there and digest == DIGEST and fallback.may_be_given("a" * 64, contents)
 
-    def wants(self, digest: str) -> bool:
-        return digest == DIGEST
+    def expect(self, digest: str, contents: str) -> bool:
+        return digest == DIGEST and contents == "a" * 64
 
 
 def backend(number: int) -> Backend:
@@ -47,7 +47,7 @@ class Gateway:
 
     def __init__(self, mode: Mode = Mode.DISTRIBUTED, stands_in: tuple[Fallback, ...] = BOTH) -> None:
         self.roster = Roster(lambda: 100.0, Serving(mode, stands_in, URL))
-        self.roster.cache = cache_row("/run/x/api.sock", ())
+        self.roster.cache = "/run/x/api.sock"
         self.kept = Kept()
         self.cloud: int | None = None
         self.dispatcher = Dispatcher(
