@@ -23,8 +23,9 @@ class Control:
         self.process = process
         self.settings = settings
         self.log = ""
-        self.client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=settings.api_socket), base_url="http://gateway", timeout=10
+        self.client, self.operator = (
+            httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path), base_url="http://gateway", timeout=10)
+            for path in (settings.api_socket, settings.operator_socket)
         )
 
     async def nodes(self) -> dict[str, documents.Node]:
@@ -73,6 +74,7 @@ async def control(
         yield made
     finally:
         await made.client.aclose()
+        await made.operator.aclose()
         if process.returncode is None:
             process.terminate()
             await asyncio.wait_for(process.wait(), 10)
