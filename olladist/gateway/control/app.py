@@ -5,11 +5,9 @@ Each module brings what it answers: Ollama's routes by their names, and pages of
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from http import HTTPStatus
 from typing import cast
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,13 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route as WebRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from olladist.gateway.control import cache, documents, holdings, life, listings, monitoring, ready
+from olladist.gateway.control import admin, distributed, life, listings, monitoring, ready
 from olladist.gateway.control.models import answers as models
 from olladist.gateway.control.parts import Parts
-from olladist.gateway.control.rights import who
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.uploads import answers as uploads
-from olladist.gateway.control.web import JSON, Answer, error_response, json_response, response
+from olladist.gateway.control.web import Answer, error_response, response
 from olladist.ollama import framing
 from olladist.ollama.routes import Route, allowed_methods, find, moved
 
@@ -41,32 +38,13 @@ def make_app(parts: Parts) -> ASGIApp:
     return _with_mode(app, parts.roster)
 
 
-def _pages(parts: Parts) -> Sequence[WebRoute]:
-    def known(request: Request) -> Callable[[str], bool]:
-        """Which models the caller may know of; a name is judged once, however many nodes have it."""
-        return cache(who(request, parts).may_use)
-
-    async def healthz(_request: Request) -> Response:
-        return json_response({"status": "ok"})
-
-    async def status(request: Request) -> Response:
-        return response(msgspec.json.encode(documents.status(parts, known(request))), JSON)
-
-    async def nodes(request: Request) -> Response:
-        return response(msgspec.json.encode(documents.nodes(parts, known(request))), JSON)
-
-    async def models(request: Request) -> Response:
-        return response(msgspec.json.encode(holdings.models(parts, known(request))), JSON)
-
-    return [
-        WebRoute("/healthz", healthz),
-        WebRoute("/api/distributed/status", status),
-        WebRoute("/api/distributed/nodes", nodes),
-        WebRoute("/api/distributed/models", models),
-    ]
-
-
-_PAGES: tuple[Callable[[Parts], Sequence[WebRoute]], ...] = (_pages, ready.pages, monitoring.pages, life.pages)
+_PAGES: tuple[Callable[[Parts], Sequence[WebRoute]], ...] = (
+    distributed.pages,
+    ready.pages,
+    monitoring.pages,
+    life.pages,
+    admin.pages,
+)
 
 
 def _ollama(answers: Mapping[str, Answer]) -> ASGIApp:
