@@ -2,6 +2,7 @@ import hashlib
 import json
 
 import pytest
+import zstandard
 
 from olladist.gateway.edge.asked import NOTHING, read_asked
 from olladist.gateway.edge.head import read_request
@@ -418,3 +419,58 @@ async def test_a_form_reaches_a_backend_untouched(gate: Gateway) -> None:
     assert json.loads(text)["error"]["type"] == "invalid_request_error"
     assert [ask.model for ask in gate.control.asks] == ["tiny"]
     assert len(node.requests) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions", "/v1/messages", "/v1/embeddings"])
+async def test_a_packed_body_is_read_where_some_ollama_reads_it(gate: Gateway, path: str) -> None:
+    """It passes as it is: whether this backend can read it is for it to say. Several frames are one body."""
+    packed = zstandard.compress(PROMPT[:9]) + zstandard.compress(PROMPT[9:])
+    node = await gate.add("gpu1")
+    await gate.joined()
+    client = await gate.client()
+    client.send(post(path, packed, b"Content-Encoding: zstd\r\n"))
+
+    assert await client.answer() == (200, packed)
+    assert gate.control.asks[0].model == "tiny"
+    assert b"\r\nContent-Encoding: zstd\r\n" in node.requests[0][0]
+
+
+async def test_no_ollama_reads_packed_bodies_on_its_own_routes(gate: Gateway) -> None:
+    """The answer is that of its JSON decoder."""
+    await gate.add("gpu1")
+    await gate.joined()
+    client = await gate.client()
+    client.send(post("/api/chat", zstandard.compress(PROMPT), b"Content-Encoding: zstd\r\n"))
+
+    assert await client.answer() == (400, b'{"error":"invalid character \'(\' looking for beginning of value"}')
+
+
+def bomb(window_log: int) -> bytes:
+    """A frame of some hundred bytes that asks its reader for a window of 2**window_log bytes."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=window_log, write_content_size=False)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return packer.compress(bytes(1000)) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (zstandard.compress(bytes(100 * 2**20)), "http: request body too large"),
+        (bomb(27), "zstd: "),
+        (b"no zstd at all", "zstd: "),
+        (zstandard.compress(PROMPT)[:-4], "unexpected EOF"),
+        (b"", "EOF"),
+    ],
+)
+async def test_a_packed_body_can_ask_for_little(gate: Gateway, body: bytes, said: str) -> None:
+    """Neither for the room of what it unpacks to, nor for the window that it claims to need; one that is cut short is no body."""
+    await gate.add("gpu1")
+    await gate.joined()
+    client = await gate.client()
+    client.send(post("/v1/responses", body, b"Content-Encoding: zstd\r\n"))
+
+    status, text = await client.answer()
+
+    assert status == 400
+    assert json.loads(text)["error"]["message"].startswith(said)
+    assert not gate.control.asks
