@@ -26,13 +26,17 @@ def proxy(
     says. Ctrl-C lets running answers end first; a second one does not. Nobody is asked for host keys or passwords here:
     `olladist status` does that.
     """
+    import os
     import shutil
     import signal
+    from dataclasses import replace
 
     from rich.text import Text
 
     from olladist.cli.session import begin
     from olladist.errors import UsageError
+    from olladist.gateway.control.modes import settings_of
+    from olladist.gateway.environment import ADMIN_TOKEN
     from olladist.gateway.settings import Settings
     from olladist.gateway.supervisor import run
     from olladist.output.documents import ProxyDocument
@@ -43,9 +47,8 @@ def proxy(
     host, _, port = (listen or gateway.listen).rpartition(":")
     if not (host and port.isascii() and port.isdecimal() and int(port) <= 65535):
         raise UsageError(f"--listen {listen} is not ADDRESS:PORT", hint="--listen 127.0.0.1:11434, or [::]:11434")
-    run_dir = runtime_dir()
     settings = Settings(
-        run_dir=str(run_dir),
+        run_dir="",
         inventory=str(session.inventory.path.absolute()),
         limit=session.options.limit,
         listen_host=host.strip("[]"),
@@ -58,12 +61,16 @@ def proxy(
         given=tuple(name for name, value in (("strategy", strategy), ("transport", transport)) if value is not None),
     )
 
+    settings = settings_of(settings, gateway, os.environ)
+    run_dir = runtime_dir()
+    os.environ.pop(ADMIN_TOKEN, None)  # the gateway's processes know its digest, and need no more
+
     def on_ready(url: str) -> None:
         session.screen.talk(Text(f"listening on {url}"))
         session.screen.document(ProxyDocument(url=url))
 
     try:
-        ended_by = run(settings, on_ready)
+        ended_by = run(replace(settings, run_dir=str(run_dir)), on_ready)
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
     return 130 if ended_by == signal.SIGINT else 0

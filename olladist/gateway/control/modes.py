@@ -8,8 +8,8 @@ from typing import Final
 
 from olladist.errors import UsageError
 from olladist.gateway.control.backends import Role
-from olladist.gateway.environment import DISTRIBUTED, LOCAL_ADDR, STANDALONE, read_local
-from olladist.gateway.settings import Overrides
+from olladist.gateway.environment import DISTRIBUTED, LOCAL_ADDR, STANDALONE, read_local, with_environment
+from olladist.gateway.settings import Overrides, Settings
 from olladist.inventory.model import Fallback, Gateway, Mode
 
 
@@ -90,6 +90,14 @@ def serving_of(gateway: Gateway, overrides: Overrides, chosen: Chosen | None = N
         )
     local_by = Source.ENVIRONMENT if overrides.local else Source.INVENTORY
     return Serving(mode, fallback, local, {"mode": mode_by, "fallback": fallback_by, "local": local_by})
+
+
+def settings_of(settings: Settings, gateway: Gateway, environ: Mapping[str, str]) -> Settings:
+    """The settings of a gateway that can serve as the inventory and the environment say; UsageError where it cannot."""
+    settings = with_environment(settings, gateway.origins, environ)
+    serving = serving_of(gateway, settings.overrides)
+    check_no_loop(serving.local, settings.listen_host, settings.listen_port)
+    return settings
 
 
 def in_order(names: Iterable[str]) -> tuple[Fallback, ...]:
