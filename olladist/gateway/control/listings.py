@@ -1,14 +1,15 @@
 """Ollama's routes that read: out of the catalog, out of what one node says, or out of nothing at all."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from olladist.gateway.control import documents
+from olladist.gateway.control.answers import Row
 from olladist.gateway.control.catalog import merge_loaded, merge_tags, openai_model
 from olladist.gateway.control.parts import Parts
-from olladist.gateway.control.show import Answer as Given
+from olladist.gateway.control.rights import visible, who
 from olladist.gateway.control.show import Shower
 from olladist.gateway.control.web import Answer, json_response, response
 from olladist.ollama import framing
@@ -25,12 +26,11 @@ def answers(parts: Parts) -> Mapping[str, Answer]:
     return {
         "root": listings.root,
         "version": listings.version,
-        "status": _relay(shower.any_node),
         "tags": listings.tags,
         "ps": listings.ps,
-        "show": _relay(shower.show),
+        "show": shower.show,
         "v1/models": listings.openai_models,
-        "v1/model": _relay(shower.openai_model),
+        "v1/model": shower.openai_model,
     }
 
 
@@ -44,30 +44,24 @@ class Listings:
     async def version(self, _request: Request, _route: Route) -> Response:
         return json_response({"version": documents.ollama_version(self._parts)})
 
-    async def tags(self, _request: Request, _route: Route) -> Response:
-        await self._parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
-        listings = {node: seen.tags for node, seen in self._parts.roster.live().items()}
-        return json_response({"models": [row.fields for row in merge_tags(listings)]})
+    async def tags(self, request: Request, _route: Route) -> Response:
+        return json_response({"models": [row.fields for row in await self._tags(request)]})
 
-    async def ps(self, _request: Request, _route: Route) -> Response:
+    async def ps(self, request: Request, _route: Route) -> Response:
         await self._parts.prober.refresh_loaded(older_than=YOUNG, within=PATIENCE)
-        listings = {node: seen.loaded for node, seen in self._parts.roster.live().items()}
-        return json_response({"models": [row.fields for row in merge_loaded(listings)]})
+        rows = merge_loaded({node: seen.loaded for node, seen in self._parts.roster.shown().items()})
+        return json_response({"models": [row.fields for row in self._visible(request, rows)]})
 
-    async def openai_models(self, _request: Request, _route: Route) -> Response:
-        await self._parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
-        listings = {node: seen.tags for node, seen in self._parts.roster.live().items()}
-        rows = [openai_model(row) for row in merge_tags(listings)]
+    async def openai_models(self, request: Request, _route: Route) -> Response:
+        rows = [openai_model(row) for row in await self._tags(request)]
         # `null` for none: a nil slice of Go (openai/openai.go ToListCompletion). json.Encoder ends with a newline.
         return response(framing.encode({"object": "list", "data": rows or None}) + b"\n", "application/json")
 
+    async def _tags(self, request: Request) -> list[Row]:
+        """Of whoever the mode asks first: the fleet, or the local Ollama."""
+        await self._parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
+        rows = merge_tags({node: seen.tags for node, seen in self._parts.roster.shown().items()})
+        return self._visible(request, rows)
 
-def _relay(answer: Callable[[Request, Route], Awaitable[Given]]) -> Answer:
-    async def respond(request: Request, route: Route) -> Response:
-        given = await answer(request, route)
-        headers = {"X-Ollama-Node": given.node} if given.node else {}
-        if given.retry_after:
-            headers["Retry-After"] = str(given.retry_after)
-        return response(given.body, given.content_type, given.status, headers)
-
-    return respond
+    def _visible(self, request: Request, rows: list[Row]) -> list[Row]:
+        return visible(who(request, self._parts), rows, lambda row: row.key)

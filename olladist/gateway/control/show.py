@@ -1,23 +1,23 @@
 """Answers that come from one node as they are: the first that has them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
-from starlette.requests import Request
-
-from olladist.gateway.control import refusals
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.catalog import merge_tags, openai_model
 from olladist.gateway.control.lease_server import LOOK_AGAIN
+from olladist.gateway.control.models.asking import as_it_is
+from olladist.gateway.control.models.designated import designated
 from olladist.gateway.control.parts import Parts
+from olladist.gateway.control.refusals import refuse
+from olladist.gateway.control.rights import must_use, who
 from olladist.gateway.control.upstreams import Answered, Failed, fetch
-from olladist.gateway.control.web import BODY_BYTES_MAX, read_whole
+from olladist.gateway.control.web import BODY_BYTES_MAX, error_response, read_whole, response
 from olladist.gateway.lease import Ask
 from olladist.ollama import framing
-from olladist.ollama.names import split_name
+from olladist.ollama.names import is_cloud, split_name
 from olladist.ollama.request import BadBody, read_body
 from olladist.ollama.routes import Route, parameter
-from olladist.scheduling.health import State
 
 # `verbose` gives every token of the vocabulary: 256 000 of them and as many merges are about 15 MB.
 ANSWER_BYTES_MAX = 64 * 2**20
@@ -25,94 +25,75 @@ ANSWER_BYTES_MAX = 64 * 2**20
 WITHIN = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    body: bytes
-    content_type: str
-    node: str = ""
-    retry_after: int = 0
-
-
 class Shower:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def show(self, request: Request, route: Route) -> Answer:
+    async def show(self, request: Request, route: Route) -> Response:
         """POST /api/show: what the first holder says that does not say 404."""
-        body = await read_whole(request)
-        if body is None:
-            return _error(route, 413, f"a body of more than {BODY_BYTES_MAX} bytes")
         try:
+            body = await read_whole(request)
+            if body is None:
+                return error_response(route.dialect, 413, f"a body of more than {BODY_BYTES_MAX} bytes")
             model = read_body(body, route).model
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
         except BadBody as bad:
-            return _error(route, bad.status, bad.text, malformed=True)
+            return error_response(route.dialect, bad.status, bad.text, malformed=True)
+        if refused := must_use(who(request, self._parts), route, model):
+            return refused
         key = split_name(model).key
         await self._look_again(key)
         tried: list[int] = []
-        failed: Answer | None = None
-        for backend in self._holders(key):
+        failed: Response | None = None
+        for backend in self._asked(model, key):
             tried.append(backend.id)
             try:
-                answer = await self._ask(backend, "POST", "/api/show", body)
+                answer = await self._ask(backend, body)
             except Failed:
                 continue
             if answer.status == 404:
                 self._parts.roster.forget(backend.id, key)
                 self._parts.prober.check_tags(backend.id)
             elif answer.status < 500:
-                return _of(backend, answer)
+                return as_it_is(answer, backend.node)
             else:
-                failed = _of(backend, answer)
+                failed = as_it_is(answer, backend.node)
         return failed or self._refusal(route, model, tuple(tried))
 
-    async def openai_model(self, request: Request, route: Route) -> Answer:
+    async def openai_model(self, request: Request, route: Route) -> Response:
         """GET /v1/models/:model, out of the catalog."""
         model = parameter(request.scope.get("raw_path", b"").decode("latin-1") or request.url.path)
+        if refused := must_use(who(request, self._parts), route, model):
+            return refused
         key = split_name(model).key
         await self._look_again(key)
-        listings = {node: seen.tags for node, seen in self._parts.roster.live().items() if key in seen.keys}
-        for row in merge_tags(listings):
+        seen = self._parts.roster.seen
+        rows = merge_tags({backend.node: seen[backend.id].tags for backend in self._holders(key)})
+        for row in rows:
             if row.key == key:
-                return Answer(200, framing.encode(openai_model(row, model)) + b"\n", "application/json")
+                return response(framing.encode(openai_model(row, model)) + b"\n", "application/json")
         return self._refusal(route, model, ())
 
-    async def any_node(self, request: Request, route: Route) -> Answer:
-        """What any node says that answers: it is the same on all of them."""
-        for backend in self._by_state(self._parts.roster.backends):
-            try:
-                return _of(backend, await self._ask(backend, request.method, route.path, None))
-            except Failed:
-                continue
-        return _error(route, 503, "no host can be reached", retry_after=refusals.RETRY_AFTER)
-
-    async def _ask(self, backend: Backend, method: str, path: str, body: bytes | None) -> Answered:
+    async def _ask(self, backend: Backend, body: bytes) -> Answered:
         client = self._parts.upstreams.client(backend)
-        return await fetch(client, method, path, content=body, bytes_max=ANSWER_BYTES_MAX, within=WITHIN)
+        return await fetch(client, "POST", "/api/show", content=body, bytes_max=ANSWER_BYTES_MAX, within=WITHIN)
 
     async def _look_again(self, key: str) -> None:
         """A model that nobody has listed may have come since."""
         if not self._holders(key):
             await self._parts.prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN)
 
+    def _asked(self, model: str, key: str) -> list[Backend]:
+        holders = self._holders(key)
+        chosen = designated(self._parts.roster, self._parts.declared) if is_cloud(model) and not holders else None
+        # What is in Ollama's cloud is known to the node that is signed in there, listed or not.
+        return holders if chosen is None else self._parts.roster.able((chosen,))
+
     def _holders(self, key: str) -> list[Backend]:
-        return self._by_state(self._parts.roster.holders(key))
-
-    def _by_state(self, numbers: Iterable[int]) -> list[Backend]:
-        """Those that are not down, the ones that are well first."""
         roster = self._parts.roster
-        states = {n: roster.seen[n].state for n in numbers if roster.seen[n].state is not State.DOWN}
-        return [roster.backends[n] for n in sorted(states, key=lambda n: (states[n] is not State.UP, n))]
+        return roster.able(roster.holders_in_play(key))
 
-    def _refusal(self, route: Route, model: str, tried: tuple[int, ...]) -> Answer:
-        refused = refusals.refuse(Ask(0, model, route.name, tried), self._parts.roster, split_name(model).key)
-        return _error(route, refused.status, refused.text, retry_after=refused.retry_after)
-
-
-def _of(backend: Backend, answer: Answered) -> Answer:
-    return Answer(answer.status, answer.body, answer.content_type, backend.node)
-
-
-def _error(route: Route, status: int, text: str, *, malformed: bool = False, retry_after: int = 0) -> Answer:
-    body = framing.error_body(route.dialect, status, text, malformed=malformed)
-    return Answer(status, body, framing.error_content_type(route.dialect, malformed=malformed), retry_after=retry_after)
+    def _refusal(self, route: Route, model: str, tried: tuple[int, ...]) -> Response:
+        refused = refuse(Ask(0, model, route.name, tried), self._parts.roster, split_name(model).key)
+        return error_response(route.dialect, refused.status, refused.text, retry_after=refused.retry_after)

@@ -5,7 +5,7 @@ that has begun, and a status of its own before that.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -47,6 +47,16 @@ class Teller:
         self._stream = False
         self._last = {}
         await response(self._scope, self._receive, self._send)
+
+    async def pass_on(self, status: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> None:
+        """Another answer, as it comes. Should `chunks` fail, the client sees a connection that ends before its answer does."""
+        self.began = True
+        self._stream = False
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        async for chunk in chunks:
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def end(self) -> None:
         if self._stream:

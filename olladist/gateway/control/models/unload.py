@@ -1,0 +1,84 @@
+"""A generate or chat with nothing to answer and keep_alive 0: the model leaves the memory of every node that has it there.
+
+Workers send these here; everything else that is inference they take to one node themselves.
+"""
+
+import asyncio
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.models.asking import PATIENCE, YOUNG, as_it_is, ask_node, error_text, nobody_has_it, shown
+from olladist.gateway.control.parts import Parts
+from olladist.gateway.control.rights import must_use, who
+from olladist.gateway.control.roster import Seen
+from olladist.gateway.control.upstreams import Answered, Failed
+from olladist.gateway.control.web import error_response, read_whole
+from olladist.ollama.names import split_name
+from olladist.ollama.request import BadBody, read_body
+from olladist.ollama.routes import Route
+
+# As for inference (settings.Limits.body).
+_BODY_BYTES_MAX = 64 * 2**20
+
+
+async def unload(parts: Parts, request: Request, route: Route) -> Response:
+    try:
+        body = await read_whole(request, _BODY_BYTES_MAX)
+        if body is None:
+            return error_response(route.dialect, 413, f"a body of more than {_BODY_BYTES_MAX} bytes")
+        asked = read_body(body, route)
+    except ClientDisconnect:
+        return Response(status_code=499)  # nobody reads it
+    except BadBody as bad:
+        return error_response(route.dialect, bad.status, bad.text, malformed=True)
+    if refused := must_use(who(request, parts), route, asked.model):
+        return refused
+    if not asked.unload:
+        return error_response(
+            route.dialect, 501, "this is the gateway's control process: ask the gateway's own address"
+        )
+    key = split_name(asked.model).key
+    await asyncio.gather(
+        parts.prober.refresh_loaded(older_than=YOUNG, within=PATIENCE),
+        parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE),
+    )
+    roster = parts.roster
+    holders = roster.able(roster.holders_in_play(key))
+    if not holders:
+        return nobody_has_it(parts, route, asked.model)
+    loaded = [holder for holder in holders if in_memory(roster.seen[holder.id], key)]
+    # Where it is nowhere in memory one holder says what an Ollama says then.
+    answer = await _everywhere(parts, loaded or holders[:1], route, body)
+    await parts.prober.refresh_loaded(older_than=0, within=PATIENCE)
+    return answer
+
+
+def in_memory(seen: Seen, key: str) -> bool:
+    """Under whichever name: an Ollama runs one content once, and unloads it by any of its names (server/sched.go expireRunner)."""
+    return key in seen.warm or any(row.key == key for row in seen.loaded)
+
+
+async def _everywhere(parts: Parts, backends: list[Backend], route: Route, body: bytes) -> Response:
+    """The answer of one for all; an error that names those which could not do it."""
+
+    async def one(backend: Backend) -> Answered | Failed:
+        try:
+            return await ask_node(parts, backend, route, body)
+        except Failed as failed:
+            return failed
+
+    given = dict(zip(backends, await asyncio.gather(*map(one, backends)), strict=True))
+    answers = [(answer, backend) for backend, answer in given.items() if isinstance(answer, Answered)]
+    good = [(answer, backend) for answer, backend in answers if answer.status == 200]
+    bad = [(answer, backend) for answer, backend in answers if answer.status not in {200, 404}]
+    if len(bad) == 1 and len(backends) == 1:
+        return as_it_is(bad[0][0], bad[0][1].node)
+    if bad:
+        reasons = shown(f"{backend.node} ({error_text(answer)})" for answer, backend in bad)
+        return error_response(route.dialect, 500, f"not unloaded on {reasons}")
+    for answer, backend in good or answers:
+        return as_it_is(answer, backend.node)
+    reasons = shown(f"{backend.node} ({failure})" for backend, failure in given.items())
+    return error_response(route.dialect, 503, f"not unloaded: {reasons}", retry_after=1)
