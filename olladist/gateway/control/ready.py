@@ -1,4 +1,4 @@
-"""Whether clients can be served at all: what a load balancer asks before it sends any."""
+"""Whether the gateway lives, and whether clients can be served: what supervisors and load balancers ask."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from starlette.routing import Route as WebRoute
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.refusals import RETRY_AFTER
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.control.web import JSON, response
+from olladist.gateway.control.web import JSON, json_response, response
 from olladist.scheduling.health import State
 
 
@@ -37,10 +37,13 @@ def readiness(roster: Roster) -> Readiness:
 
 
 def pages(parts: Parts) -> Sequence[WebRoute]:
+    async def healthz(_request: Request) -> Response:
+        return json_response({"status": "ok"})
+
     async def readyz(_request: Request) -> Response:
         ready = readiness(parts.roster)
         if ready.status == "ready":
             return response(msgspec.json.encode(ready), JSON)
         return response(msgspec.json.encode(ready), JSON, 503, {"Retry-After": str(RETRY_AFTER)})
 
-    return [WebRoute("/readyz", readyz)]
+    return [WebRoute("/healthz", healthz), WebRoute("/readyz", readyz)]
