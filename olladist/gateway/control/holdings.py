@@ -162,18 +162,20 @@ def _declared(parts: Parts, key: str, found: Sequence[Store], rows: Mapping[str,
     wanted = placement(inventory, key)
     if wanted is None:
         return None
-    found = [replace(store, digest=_digest(store, rows)) for store in found]
-    names = {model.name.key for model in inventory.models}
-    should = pull_targets(found, wanted, inventory.gateway.replicas, names)
-    due = {store.host for store in (*should.now, *should.away)}
-    held = [store.host for store in found if store.digest]
-    kept = [host for host in held if host in wanted.hosts]
-    enough = len(wanted.hosts) if wanted.replicas is None else wanted.replicas
+    digests = {store.host: digest for store in found if (digest := _digest(store, rows))}
+    kept = [host for host in wanted.hosts if host in digests]
+    enough = len(wanted.hosts) if wanted.replicas is None else min(wanted.replicas, len(wanted.hosts))
+    missing: tuple[str, ...] = ()
+    if len(kept) < enough:  # else nobody need be chosen, which takes time where there are many hosts and models
+        now = [replace(store, digest=digests.get(store.host, "")) for store in found]
+        names = frozenset(model.name.key for model in inventory.models)
+        should = pull_targets(now, wanted, inventory.gateway.replicas, names)
+        missing = tuple(store.host for store in (*should.now, *should.away) if not store.digest)
     return Declared(
         hosts=tuple(wanted.hosts),
         replicas=wanted.replicas,
-        missing=tuple(store.host for store in found if store.host in due and not store.digest),
-        surplus=tuple(host for host in held if host not in wanted.hosts or host in kept[enough:]),
+        missing=missing,
+        surplus=tuple(host for host in digests if host not in wanted.hosts or host in kept[enough:]),
     )
 
 
