@@ -75,6 +75,7 @@ class Downstream(asyncio.Protocol):
         "_left",
         "_looked_at",
         "_on_close",
+        "_on_open",
         "_pace",
         "_read_paused",
         "_rest",
@@ -99,11 +100,13 @@ class Downstream(asyncio.Protocol):
         self,
         worker: Worker,
         begin: "Callable[[Downstream, RequestHead], Exchange]",
+        on_open: "Callable[[Downstream], None]",
         on_close: "Callable[[Downstream], None]",
     ) -> None:
         # Connection.
         self.worker = worker
         self._begin = begin
+        self._on_open = on_open
         self._on_close = on_close
         self.peer = ""
         self.write_paused = False
@@ -264,10 +267,14 @@ class Downstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=WRITE_BYTES_MAX)
+        self._since = self.worker.loop.time()
+        self._on_open(self)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if peer else "unknown"
         self.worker.counts["connections"] += 1
-        if one_too_many := self.worker.connections.enter(self.peer):
+        if self.worker.draining:  # it was accepted before, and has only now shaken hands
+            self.transport.close()
+        elif one_too_many := self.worker.connections.enter(self.peer):
             if self.worker.connections.can_tell:
                 self.refuse(*one_too_many, retry_after=1)
             else:

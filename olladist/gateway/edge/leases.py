@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from typing import cast
 
 import structlog
@@ -17,6 +18,7 @@ from olladist.gateway.lease import (
     Keep,
     Refuse,
     Table,
+    Tally,
     ToControl,
     ToWorker,
     Unpacker,
@@ -101,6 +103,12 @@ class Leases(asyncio.Protocol):
     def keep(self, answer: Keep) -> None:
         """Hands over an answer that may be given again; while the control process is away it is not kept."""
         self._send(answer)
+
+    def tally(self, counts: Counter[str]) -> None:
+        """Hands over what was counted and begins anew; while the control process is away it goes on adding up."""
+        if counts and self._transport is not None:
+            self._send(Tally(dict(counts)))
+            counts.clear()
 
     # asyncio.Protocol.
 

@@ -19,6 +19,7 @@ from olladist.gateway.edge.head import RequestHead
 from olladist.gateway.edge.inference import Inference
 from olladist.gateway.edge.leases import Leases
 from olladist.gateway.edge.passage import Passage
+from olladist.gateway.edge.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, Certificate
 from olladist.gateway.edge.upstream import IDLE_SECONDS
 from olladist.gateway.edge.worker import Worker, leased_route
 from olladist.gateway.settings import Settings
@@ -42,6 +43,7 @@ class Edge:
         backends = Backends()
         leases = Leases(number, settings.lease_socket, backends)
         self.worker = Worker(settings, loop, backends, leases)
+        self._certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
         self._clients: set[Downstream] = set()
         self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -54,12 +56,23 @@ class Edge:
 
     async def serve(self, listening: socket.socket) -> None:
         """Accepts from this socket too."""
-        self._servers.append(await self.worker.loop.create_server(self._client, sock=listening, backlog=_BACKLOG))
+        loop = self.worker.loop
+        if self._certificate is None:
+            server = await loop.create_server(self._client, sock=listening, backlog=_BACKLOG)
+        else:
+            server = await loop.create_server(
+                self._client,
+                sock=listening,
+                backlog=_BACKLOG,
+                ssl=self._certificate.context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            )
+        self._servers.append(server)
 
     def _client(self) -> Downstream:
-        client = Downstream(self.worker, _begin, self._closed)
-        self._clients.add(client)
-        return client
+        # A client behind TLS is one once it has shaken hands.
+        return Downstream(self.worker, _begin, self._clients.add, self._closed)
 
     def _closed(self, client: Downstream) -> None:
         self._clients.discard(client)
@@ -76,6 +89,9 @@ class Edge:
             client.sweep(now)
         for backend in self.worker.backends:
             backend.pool.close_older(now - IDLE_SECONDS)
+        self.worker.leases.tally(self.worker.counts)
+        if self._certificate is not None:
+            self._certificate.refresh()
 
     async def drain(self, grace: float) -> int:
         """Takes no more connections, waits for the answers under way, then ends what is left; returns how many that were."""

@@ -19,6 +19,7 @@ from olladist.gateway.lease import (
     Keep,
     Refuse,
     Table,
+    Tally,
     ToControl,
     Unpacker,
     pack,
@@ -163,6 +164,7 @@ class Control:
         self.hellos: list[Hello] = []
         self.asks: list[Ask] = []
         self.dones: list[Done] = []
+        self.tallies: list[Tally] = []
         self.keeps: list[Keep] = []
         self.mode = "distributed"
         self.decide: Callable[[Ask], Grant | Refuse | None] = self.first_untried
@@ -195,6 +197,8 @@ class Control:
             self.dones.append(message)
         elif isinstance(message, Keep):
             self.keeps.append(message)
+        elif isinstance(message, Tally):
+            self.tallies.append(message)
         elif isinstance(message, Ask):
             self.asks.append(message)
             decision = self.decide(message)
