@@ -5,6 +5,7 @@ the fleet lists it; all others are "other". Nothing that multiplies models with 
 would be half a million lines for every scrape.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -124,6 +125,8 @@ PROBE_FAILURES = _counter("olladist_probe_failures_total", ("node",), "Probes of
 # Kept answers.
 KEPT_HITS = _counter("olladist_cache_hits_total", (), "Requests that were answered from kept answers")
 KEPT_STORED = _counter("olladist_cache_stored_total", (), "Answers that were kept")
+KEPT_ANSWERS = _gauge("olladist_cache_answers", (), "Answers that are kept now")
+KEPT_BYTES = _gauge("olladist_cache_bytes", (), "What they take on disk")
 
 # Keys.
 KEY_REQUESTS = _counter("olladist_key_requests_total", ("key",), "Requests by API key, retries not counted")
@@ -144,4 +147,13 @@ WORKER_EVENTS = _counter(
 WORKER_MEMORY = _gauge("olladist_worker_resident_bytes", ("worker",), "Resident memory of an edge worker (Linux)")
 WORKER_CPU = _counter("olladist_worker_cpu_seconds_total", ("worker",), "CPU time of an edge worker (Linux)")
 
-FAMILIES: tuple[Family, ...] = tuple(value for value in globals().values() if isinstance(value, Family))
+GROUPS: Mapping[str, tuple[Family, ...]] = {
+    "Requests": (REQUESTS, FIRST_BYTE, DURATION, IN_FLIGHT, WAITING, RETRIES, FALLBACKS, REFUSALS),
+    "Tokens and loads": (TOKENS, TOKEN_SECONDS, OUTPUT_SPEED, PROMPT_SPEED, LOAD, LOADS),
+    "Nodes": (NODE_STATE, NODE_INFO, NODE_SLOTS, NODE_IN_FLIGHT, NODE_DRAINED, NODE_MODELS, PROBES, PROBE_FAILURES),
+    "Models": (MODEL_NODES, MODEL_SLOTS, MODEL_IN_FLIGHT, MODEL_LOADED, MODEL_VRAM),
+    "Kept answers": (KEPT_HITS, KEPT_STORED, KEPT_ANSWERS, KEPT_BYTES),
+    "API keys": (KEY_REQUESTS, KEY_TOKENS, RATE_LIMITED),
+    "The gateway": (BUILD, MODE, WORKERS, WORKER_EVENTS, WORKER_MEMORY, WORKER_CPU),
+}
+FAMILIES: tuple[Family, ...] = tuple(family for group in GROUPS.values() for family in group)

@@ -14,6 +14,7 @@ from olladist.gateway.control.families import Family, Kind
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.ledger import Ledger
 from olladist.gateway.control.observer import Observer
+from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.processes import taken
 from olladist.gateway.control.roster import Roster
 from olladist.inventory.model import Mode
@@ -32,13 +33,16 @@ class Scrape(Collector):
         yield from self.read
 
 
-def scrape(leases: LeaseServer) -> Scrape:
-    observer, roster, ledger = leases.observer, leases.dispatcher.roster, leases.dispatcher.ledger
+def scrape(parts: Parts) -> Scrape:
+    leases, roster, ledger = parts.leases, parts.roster, parts.dispatcher.ledger
+    observer = leases.observer
     read = (
         *_gateway(leases, roster),
         *_workers(leases),
         *_nodes(roster, ledger),
         *_models(observer, roster, ledger),
+        _family(families.KEPT_ANSWERS, [((), len(parts.cache))]),
+        _family(families.KEPT_BYTES, [((), parts.cache.bytes)]),
         _family(families.RATE_LIMITED, observer.limits.limited.items()),
     )
     return Scrape(observer.metrics.registry, read)

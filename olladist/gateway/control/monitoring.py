@@ -24,7 +24,7 @@ def pages(parts: Parts) -> Sequence[WebRoute]:
             return refused
         kind = content_type(request.headers.get("accept", ""))
         async with one_at_a_time:
-            body = await written(scrape(parts.leases), kind)
+            body = await written(scrape(parts), kind)
         return response(body, kind)
 
     async def stats(request: Request) -> Response:

@@ -68,6 +68,17 @@ class WorkerFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     counted: dict[str, Count]
 
 
+class KeptAnswers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept now, and since the start: `stored`, `given` again, `dropped` for age or room."""
+
+    answers: Count
+    bytes: Count
+    bytes_max: Count
+    stored: Count
+    given: Count
+    dropped: Count
+
+
 class Statistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the gateway has done since its control process started. A model that the fleet does not list is `other`."""
 
@@ -82,6 +93,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     models: dict[str, Periods]
     nodes: dict[str, Periods]
     keys: dict[str, Periods]
+    cache: KeptAnswers
     workers: tuple[WorkerFigures, ...]
 
 
@@ -97,6 +109,7 @@ def statistics(parts: Parts) -> Statistics:
         models=_all(stats, stats.periods["model"]),
         nodes=_all(stats, stats.periods["node"]),
         keys=_all(stats, stats.periods["key"]),
+        cache=_cache(parts),
         workers=_workers(parts),
     )
 
@@ -139,6 +152,18 @@ def _first_byte(counts: dict[int, int]) -> FirstByte | None:
     if p50 is None or p95 is None or p99 is None:
         return None
     return FirstByte(p50=round(p50, 4), p95=round(p95, 4), p99=round(p99, 4))
+
+
+def _cache(parts: Parts) -> KeptAnswers:
+    cache = parts.cache
+    return KeptAnswers(
+        answers=len(cache),
+        bytes=cache.bytes,
+        bytes_max=cache.max_bytes,
+        stored=cache.stored,
+        given=cache.given,
+        dropped=cache.dropped,
+    )
 
 
 def _workers(parts: Parts) -> tuple[WorkerFigures, ...]:

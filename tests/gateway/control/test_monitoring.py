@@ -112,7 +112,7 @@ async def test_an_accept_field_that_says_nothing_useful_gets_plain_text(accept: 
 async def test_every_family_is_there_and_no_other() -> None:
     """The list that the documentation is made of is what a scrape gives, with the type it says."""
     async with watched(node()) as g:
-        given = {family.name: family.type for family in scrape(g.parts.leases).collect()}
+        given = {family.name: family.type for family in scrape(g.parts).collect()}
 
     listed = {f.name.removesuffix("_total") if f.kind is Kind.COUNTER else f.name: f.kind.value for f in FAMILIES}
     assert {name: kind for name, kind in given.items() if not name.startswith("process_")} == listed
@@ -122,7 +122,7 @@ async def test_labels_are_those_that_are_listed() -> None:
     """Each sample has the labels of its family, in any order."""
     labels = {family.name.removesuffix("_total"): set(family.labels) for family in FAMILIES}
     async with watched(node()) as g:
-        for family in scrape(g.parts.leases).collect():
+        for family in scrape(g.parts).collect():
             for sample in family.samples:
                 assert set(sample.labels) - {"le"} == labels.get(family.name, set())
 
