@@ -16,6 +16,7 @@ class Asker(Protocol):
     lease: int
     model: str
     tried: list[str]
+    only: str  # as Ask's
 
     @property
     def route(self) -> Route: ...
@@ -103,14 +104,16 @@ _FALLBACKS: Final = {"node": "nodes", "local": "local"}
 _ALONE: Final = "the gateway's control process is away, and no other host with the model can be reached"
 
 
-def place(backends: Iterable[Backend], mode: str, key: str, tried: Collection[str]) -> tuple[Backend, str, str] | None:
+def place(
+    backends: Iterable[Backend], mode: str, key: str, tried: Collection[str], only: str = ""
+) -> tuple[Backend, str, str] | None:
     """Where a worker sends a request for the model `key` while nobody tells it, with Grant's `fallback` and `reason`.
 
     By its own counts, the first among equals. Kept answers are the control process' to give.
     """
     candidates = [b for b in backends if b.up and b.node not in tried and key in b.models]
     first, *others = _ROLES.get(mode, _ROLES["distributed"])
-    for role in (first, *others):
+    for role in {"": (first, *others), "fallback": tuple(others)}.get(only, ()):
         if those := [backend for backend in candidates if backend.role == role]:
             backend = min(those, key=lambda backend: len(backend.running))
             return (backend, "", "") if role == first else (backend, _FALLBACKS[role], _ALONE)

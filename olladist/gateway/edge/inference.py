@@ -70,6 +70,7 @@ class Inference:
         "dialect",
         "lease",
         "model",
+        "only",
         "phase",
         "route",
         "tried",
@@ -94,6 +95,7 @@ class Inference:
         self._close = False
         # Tries so far.
         self.tried: list[str] = []
+        self.only = ""
         self._outcomes: list[str] = []
         self._problems: list[str] = []
         self._held: Held | None = None
@@ -178,6 +180,8 @@ class Inference:
     def refused(self, status: int, text: str, retry_after: int) -> None:
         if self._held is not None:
             self._give(self._held)
+        elif self._outcomes.count("died") >= retry.DEATHS_MAX:
+            self._answer(502, f"no further host is tried, two failed with this request: {'; '.join(self._problems)}")
         else:
             why = f" ({'; '.join(self._problems)})" if self._problems else ""
             self._answer(status, text + why, retry_after=retry_after)
@@ -326,14 +330,12 @@ class Inference:
         self._problems.append(f"{self._node()}: {reason}")
         self._done(outcome, status=status)
         self._again = False
-        if self.route.retryable and retry.another(self._outcomes):
+        only = retry.next_try(self._outcomes, kept=bool(self.wants.cache)) if self.route.retryable else None
+        if only is not None:
+            self.only = only
             self._ask()
-        elif self._held is not None:
-            self._give(self._held)
-        elif self._outcomes.count("died") >= retry.DEATHS_MAX:
-            self._answer(502, f"no further host is tried, two failed with this request: {'; '.join(self._problems)}")
         else:
-            self._answer(503, "; ".join(self._problems), retry_after=1)
+            self.refused(503, "no further host is tried", 1)
 
     def _give(self, held: Held) -> None:
         self.answering = True

@@ -78,7 +78,7 @@ class Leases(asyncio.Protocol):
             return
         self._asking[asker.lease] = asker
         tried = self._backends.ids(asker.tried) if asker.tried else ()
-        self._send(Ask(asker.lease, asker.model, asker.route.name, tried, 0, *asker.wants))
+        self._send(Ask(asker.lease, asker.model, asker.route.name, tried, 0, *asker.wants, asker.only))
 
     def forget(self, asker: Asker) -> None:
         """The client left while it waited."""
@@ -194,7 +194,7 @@ class Leases(asyncio.Protocol):
         except InvalidName:
             asker.refused(*refusal(asker.route, asker.model), 0)
             return
-        placed = place(self._backends, self._backends.mode, key, asker.tried)
+        placed = place(self._backends, self._backends.mode, key, asker.tried, asker.only)
         if placed is not None:
             backend, fallback, reason = placed
             backend.running.add(asker)

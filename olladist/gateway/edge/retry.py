@@ -39,9 +39,18 @@ def may_be_better_elsewhere(status: int, body: bytes) -> bool:
     return status == 503
 
 
-def another(outcomes: Sequence[str]) -> bool:
-    """True where a further backend may be asked for; `outcomes` are those of lease.OUTCOMES so far, the last one included."""
-    return len(outcomes) < ATTEMPTS_MAX and outcomes.count("died") < DEATHS_MAX
+def next_try(outcomes: Sequence[str], *, kept: bool) -> str | None:
+    """What may be asked for next, as Ask.only says it; None where nothing may. `outcomes` are those of lease.OUTCOMES so far.
+
+    After three hosts one more is asked, of those that stand in for them. What two have died of is given to nobody any more, but
+    an answer that was kept harms nobody; `kept` says whether there may be one.
+    """
+    if outcomes.count("died") < DEATHS_MAX:
+        if len(outcomes) < ATTEMPTS_MAX:
+            return ""
+        if len(outcomes) == ATTEMPTS_MAX:
+            return "fallback"
+    return "cache" if kept else None
 
 
 def was_stale(*, reused: bool, seconds: float) -> bool:

@@ -173,7 +173,7 @@ class Control:
 
     def first_untried(self, ask: Ask) -> Grant | Refuse:
         for number, node in enumerate(self.nodes):
-            if number not in ask.tried and node.name not in self.down:
+            if not ask.only and number not in ask.tried and node.name not in self.down:
                 return Grant(ask.id, number)
         return Refuse(ask.id, 503, "no host is left", 1)
 

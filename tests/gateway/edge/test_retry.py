@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olladist.gateway.edge.retry import another, may_be_better_elsewhere, was_stale
+from olladist.gateway.edge.retry import may_be_better_elsewhere, next_try, was_stale
 
 
 @pytest.mark.parametrize(
@@ -39,24 +39,30 @@ def test_no_answer_but_three_kinds_is_ever_tried_elsewhere(status: int, body: by
 outcomes = st.lists(st.sampled_from(["connect", "died", "retryable"]), min_size=1, max_size=10)
 
 
-@given(outcomes)
-def test_no_request_kills_three_backends_or_meets_four(ends: list[str]) -> None:
-    """A walk that stops at the first "no" has had at most three backends, of which at most two died."""
-    walked = [ends[0]]
-    for end in ends[1:]:
-        if not another(walked):
-            break
+@given(outcomes, st.booleans())
+def test_no_request_kills_three_backends_or_meets_five(ends: list[str], kept: bool) -> None:
+    """It has three of the first choice and one that stands in at most, of which at most two died; then only what was kept is left."""
+    walked: list[str] = []
+    asked = [""]
+    for end in ends:
         walked.append(end)
+        only = next_try(walked, kept=kept)
+        if only is None or only == "cache":
+            break
+        asked.append(only)
 
-    assert len(walked) <= 3
+    assert asked.count("") <= 3
+    assert asked.count("fallback") <= 1
+    assert "" not in asked[asked.index("fallback") :] if "fallback" in asked else True
     assert walked.count("died") <= 2
-    assert "died" not in walked[2:] or walked[:2].count("died") < 2
 
 
-@given(outcomes)
-def test_a_no_stays_a_no(ends: list[str]) -> None:
-    """More failures never make another try more welcome."""
-    assert another(ends) or not another([*ends, "connect"])
+@given(outcomes, st.booleans())
+def test_a_no_stays_a_no(ends: list[str], kept: bool) -> None:
+    """More failures never make another try more welcome; a kept answer is asked for only where there may be one."""
+    steps = ["", "fallback", "cache" if kept else None]
+
+    assert steps.index(next_try(ends, kept=kept)) <= steps.index(next_try([*ends, "connect"], kept=kept))
 
 
 @given(reused=st.booleans(), seconds=st.floats(0, 1000))
