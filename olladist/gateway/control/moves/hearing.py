@@ -18,8 +18,8 @@ Work: TypeAlias = Callable[[Tell], Awaitable[None]]
 _BROKEN: Line = {"error": "the gateway could not finish this; its log says why"}
 
 
-async def heard(stores: HostStores, work: Work, goes_on: Callable[[], bool]) -> AsyncGenerator[Line, None]:
-    """What the work tells, the last line a `success` or an `error`.
+def heard(stores: HostStores, work: Work, goes_on: Callable[[], bool]) -> AsyncGenerator[Line, None]:
+    """Begins the work at once; what it tells, the last line a `success` or an `error`.
 
     Where the client leaves, the work ends, unless `goes_on` says that it must not be left half done.
     """
@@ -31,7 +31,12 @@ async def heard(stores: HostStores, work: Work, goes_on: Callable[[], bool]) -> 
         finally:
             told.put_nowait(None)
 
-    task = stores.start(run())
+    return _lines(stores.start(run()), told, goes_on)
+
+
+async def _lines(
+    task: asyncio.Task[None], told: asyncio.Queue[Line | None], goes_on: Callable[[], bool]
+) -> AsyncGenerator[Line, None]:
     last: Line = {}
     try:
         while (line := await told.get()) is not None:
@@ -52,7 +57,10 @@ def streamed(told: AsyncGenerator[Line, None], headers: dict[str, str] | None = 
     """NDJSON as Ollama streams it."""
 
     async def encoded() -> AsyncGenerator[bytes, None]:
-        async for line in told:
-            yield framing.encode(line) + b"\n"
+        try:
+            async for line in told:
+                yield framing.encode(line) + b"\n"
+        finally:
+            await told.aclose()
 
     return StreamingResponse(encoded(), headers={"Content-Type": NDJSON, **(headers or {})})
