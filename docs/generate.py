@@ -1,6 +1,7 @@
-"""Writes docs/reference/cli.md and docs/reference/json.md from the program itself: `python docs/generate.py`."""
+"""Writes cli.md, json.md, metrics.md and the schemas of docs/reference from the program itself: `python docs/generate.py`."""
 
 import inspect
+import json
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ import msgspec
 import typer
 
 from olladist.cli.app import app
+from olladist.gateway.control import documents as gateway
+from olladist.gateway.control.families import GROUPS, Family, Kind
+from olladist.gateway.control.holdings import Models
+from olladist.gateway.control.statistics import Statistics
 from olladist.output import documents
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -42,9 +47,11 @@ def cli_reference() -> str:
 
 
 def commands(group: Any, above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Every command with its full name; a group itself is none."""
+    """Every command with its full name; a group itself is one where it does something by itself."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.name in DOES_SOMETHING:
+                yield " ".join((*above, name)), command
             yield from commands(command, (*above, name))
         else:
             yield " ".join((*above, name)), command
@@ -59,6 +66,9 @@ def options(command: Any, context: typer.Context) -> str:
             rows.append(f"| `{what}` | {text} |")
     return "\n".join(["| option | meaning |", "|---|---|", *rows]) if rows else ""
 
+
+# The other groups only print their help.
+DOES_SOMETHING = {"proxy"}
 
 HELP_OPTIONS = {"-h, --help", "--help"}
 
@@ -115,7 +125,80 @@ def type_words(kind: Any) -> str:
     return {str: "string", int: "integer", float: "number", bool: "true or false"}[kind]
 
 
+# What the gateway answers on pages of its own, by the name of the schema's file.
+SCHEMAS: dict[str, type[msgspec.Struct]] = {
+    "gateway-status": gateway.Status,
+    "gateway-nodes": gateway.Nodes,
+    "gateway-models": Models,
+    "gateway-stats": Statistics,
+}
+
+
+def schema(struct: type[msgspec.Struct]) -> str:
+    return json.dumps(_cleaned(msgspec.json.schema(struct)), indent=1) + "\n"
+
+
+def _cleaned(value: Any) -> Any:
+    """Descriptions without the indent of their source."""
+    if isinstance(value, dict):
+        return {k: inspect.cleandoc(v) if k == "description" else _cleaned(v) for k, v in value.items()}
+    return [_cleaned(v) for v in value] if isinstance(value, list) else value
+
+
+METRICS = """The gateway answers `GET /metrics` in the text format 0.0.4 of Prometheus, and in OpenMetrics for who asks for it in `Accept`. It is
+open where the gateway has no API keys, and wants the [admin token](gateway-api.md) where it has.
+
+```yaml
+scrape_configs:
+  - job_name: olladist
+    authorization: { credentials_file: /etc/prometheus/olladist-token }  # where there are API keys
+    static_configs: [{ targets: ["gateway.example:11434"] }]
+```
+
+[Monitoring](../guides/monitoring.md) says what to look at and what to wake up for.
+
+Labels are bounded, so that no client can fill a Prometheus: `node` and `key` are names of the inventory, `route` is one of
+[Ollama's routes](gateway-api.md), `model` is the name as `/api/tags` lists it; whatever the fleet does not list is `other`. A
+request that was tried on two nodes is two requests here: `olladist_requests_total` less `olladist_retries_total` is what clients sent.
+Counters begin at 0 when the control process starts. No prompt, no answer and no key is in any of this.
+
+Times are in seconds, with buckets for language models; speeds are what backends say of each answer themselves. Speeds by model
+_and_ node are counters, for histograms would be half a million lines with 200 of each:
+
+```promql
+rate(olladist_tokens_total{kind="output"}[5m]) / rate(olladist_token_seconds_total{kind="output"}[5m])
+```
+"""
+
+
+PROCESS = """On Linux the control process' own figures, as every Prometheus client gives them: `process_cpu_seconds_total`,
+`process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_open_fds`, `process_max_fds`, `process_start_time_seconds`.
+"""
+
+
+def metrics_reference() -> str:
+    parts = ["# Metrics", NOTE, METRICS.strip()]
+    for group, families in GROUPS.items():
+        rows = "\n".join(map(_metric, families))
+        parts += [f"## {group}", f"| metric | type | labels | meaning |\n|---|---|---|---|\n{rows}"]
+    buckets = {family.buckets: "" for group in GROUPS.values() for family in group if family.kind is Kind.HISTOGRAM}
+    for known in buckets:
+        names = [f"`{family.name}`" for group in GROUPS.values() for family in group if family.buckets == known]
+        buckets[known] = f"| {', '.join(names)} | {', '.join(f'{bound:g}' for bound in known)} |"
+    parts += ["## Buckets", "\n".join(["| histograms | bounds |", "|---|---|", *buckets.values()])]
+    parts += ["## The process", PROCESS.strip()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _metric(family: Family) -> str:
+    labels = ", ".join(f"`{label}`" for label in family.labels)
+    return f"| `{family.name}` | {family.kind.value} | {labels} | {family.meaning} |"
+
+
 if __name__ == "__main__":
     REFERENCE.mkdir(exist_ok=True)
     (REFERENCE / "cli.md").write_text(cli_reference())
     (REFERENCE / "json.md").write_text(json_reference())
+    (REFERENCE / "metrics.md").write_text(metrics_reference())
+    for name, struct in SCHEMAS.items():
+        (REFERENCE / f"{name}.schema.json").write_text(schema(struct))

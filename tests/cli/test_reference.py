@@ -32,6 +32,17 @@ def test_the_json_reference_is_current(generate: ModuleType) -> None:
     assert (DOCS / "reference/json.md").read_text() == generate.json_reference()
 
 
+def test_the_metrics_reference_is_current(generate: ModuleType) -> None:
+    """Made from the list of metrics, which a test holds against what a scrape gives."""
+    assert (DOCS / "reference/metrics.md").read_text() == generate.metrics_reference()
+
+
+def test_the_schemas_are_current(generate: ModuleType) -> None:
+    """Of every document that the gateway answers; a field is never taken away within a version."""
+    for name, struct in generate.SCHEMAS.items():
+        assert (DOCS / f"reference/{name}.schema.json").read_text() == generate.schema(struct)
+
+
 def test_every_command_stands_in_the_reference(generate: ModuleType) -> None:
     """By its full name, as a heading."""
     text = (DOCS / "reference/cli.md").read_text()
