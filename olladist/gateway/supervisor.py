@@ -153,7 +153,8 @@ class _Supervisor:
             since=time.time(),
             version=__version__,
         )
-        self._announced.enter_context(announced(note))
+        if not settings.temporary:
+            self._announced.enter_context(announced(note))
         notify("READY=1", os.environ)
         self._on_ready(settings.address)
 

@@ -229,6 +229,110 @@ class ProxyDocument(msgspec.Struct, frozen=True, kw_only=True):
     url: str
 
 
+class KeyDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist proxy key`; `key` is known to nobody else from then on, `sha256` is what the inventory holds."""
+
+    schema: Literal["olladist.proxy.key"] = "olladist.proxy.key"
+    version: Literal[1] = 1
+    name: str
+    key: str
+    sha256: str
+
+
+class GatewayProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """`pid` is 0 while it is being started again."""
+
+    name: str
+    pid: int
+
+
+class GatewayNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as the gateway sees it: `reason` says why it is not up, `models` how many it holds; a drained one gets no new work."""
+
+    name: str
+    role: str = "node"
+    way: str
+    state: str
+    reason: str
+    ollama: str
+    slots: int
+    in_flight: int
+    models: int
+    drained: bool = False
+
+
+class RunningGateway(msgspec.Struct, frozen=True, kw_only=True):
+    """`problem` says what could not be found out, and of whom."""
+
+    url: str
+    pid: int
+    olladist: str
+    uptime_seconds: float
+    run_dir: str
+    processes: tuple[GatewayProcess, ...]
+    mode: str
+    strategy: str
+    transport: str
+    in_flight: int
+    nodes: tuple[GatewayNode, ...]
+    problem: str
+
+
+class ProxyStatusDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist proxy status`."""
+
+    schema: Literal["olladist.proxy.status"] = "olladist.proxy.status"
+    version: Literal[1] = 1
+    gateways: tuple[RunningGateway, ...]
+
+
+class ChangedSetting(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting, a node or a key in words; "" where there was none, or is none."""
+
+    name: str
+    before: str
+    after: str
+
+
+class ProxyReloadDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist proxy reload`: nodes that came, left and changed, and settings; `needs_restart` is what the inventory says and a restart alone can do."""
+
+    schema: Literal["olladist.proxy.reload"] = "olladist.proxy.reload"
+    version: Literal[1] = 1
+    url: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[ChangedSetting, ...]
+    settings: tuple[ChangedSetting, ...]
+    needs_restart: tuple[ChangedSetting, ...]
+
+
+class DrainedNode(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    in_flight: int
+
+
+class ProxyDrainDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist proxy drain` and `undrain`: all drained nodes, those that the command has `changed`, and the models that only drained nodes have."""
+
+    schema: Literal["olladist.proxy.drain"] = "olladist.proxy.drain"
+    version: Literal[1] = 1
+    url: str
+    nodes: tuple[DrainedNode, ...]
+    changed: tuple[str, ...]
+    unreachable_models: tuple[str, ...]
+
+
+class ProxyStopDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist proxy stop`: `cut` answers were ended before their time."""
+
+    schema: Literal["olladist.proxy.stop"] = "olladist.proxy.stop"
+    version: Literal[1] = 1
+    url: str
+    pid: int
+    cut: int
+
+
 class DoctorFinding(msgspec.Struct, frozen=True, kw_only=True):
     """`subject` is a host or "gateway"; `verdict` is ok, failed or "not checked"; `fix` mends what failed."""
 
