@@ -25,7 +25,7 @@ class RateLimits:
     def admit(self, ask: Ask) -> Refuse | None:
         """Why a request may not run now, or None, which takes it from its key; one that is tried again was taken already."""
         key = self._keys.declared.get(ask.key)
-        if key is None or ask.tried or (key.requests_per_minute is None and key.tokens_per_minute is None):
+        if key is None or ask.tried or ask.only or (key.requests_per_minute is None and key.tokens_per_minute is None):
             return None
         spent, refused = admit(self._spent.get(key.name, Spent()), _rate(key), self._now())
         self._spent[key.name] = spent

@@ -147,14 +147,17 @@ class Observer:
         """The reason of a fallback as one of a few words: texts with names in them would be a series each."""
         if ask.tried:
             return "failed"
-        holders = self._roster.holders(split_name(ask.model).key)
+        roster = self._roster
+        first = set(roster.of_role(roster.serving.order[0]))
+        if not any(roster.seen[number].state is not State.DOWN for number in first):
+            return "down"
+        holders = first.intersection(roster.holders_in_play(split_name(ask.model).key))
         if not holders:
             return "missing"
-        live = [number for number in holders if self._roster.seen[number].state is not State.DOWN]
+        live = [number for number in holders if roster.seen[number].state is not State.DOWN]
         if not live:
             return "down"
-        drained = all(self._roster.backends[number].node in self._roster.drained for number in live)
-        return "drained" if drained else OTHER
+        return "drained" if all(roster.backends[number].node in roster.drained for number in live) else OTHER
 
     def _changed(self, change: Change) -> None:
         """Counts what has come into a node's memory since its /api/ps was read last."""
