@@ -14,6 +14,7 @@ from olladist.gateway.access import digest_of
 from olladist.gateway.settings import Overrides, Settings
 from olladist.inventory.destination import is_host
 from olladist.inventory.model import Fallback, Mode
+from olladist.ollama.origins import check_origin
 
 DISTRIBUTED: Final = "OLLAMA_DISTRIBUTED"
 STANDALONE: Final = "OLLAMA_STANDALONE"
@@ -46,22 +47,21 @@ def overrides_of(environ: Mapping[str, str]) -> Overrides:
 
 def with_environment(settings: Settings, origins: tuple[str, ...], environ: Mapping[str, str]) -> Settings:
     """The settings with what the environment says in them; `origins` are the inventory's. UsageError as `overrides_of`."""
-    own = environ.get(ORIGINS, "")
     return replace(
         settings,
         overrides=overrides_of(environ),
-        origins=tuple(part for entry in own.split(",") if (part := entry.strip())) or origins,
+        origins=_origins(environ.get(ORIGINS, "")) or origins,
         admin_digest=_token_digest(environ.get(ADMIN_TOKEN, "").strip()),
     )
 
 
 def read_local(url: str, said: str) -> str:
     """The URL of the Ollama beside the gateway as http://HOST:PORT. UsageError where it is another; `said` names who said it."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        host, port = "", None
+        parts, host, port = urlsplit("http:"), "", None
     problem = ""
     if parts.scheme == "https":
         problem = "is https: the Ollama beside the gateway is spoken to in plain HTTP"
@@ -77,6 +77,16 @@ def read_local(url: str, said: str) -> str:
         shown = url.rpartition("@")[2] if "@" in url else url
         raise UsageError(f"{said} {shown!r} {problem}", hint="it is http://HOST:PORT, such as http://127.0.0.1:11435")
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    entries = tuple(part for entry in text.split(",") if (part := entry.strip()))
+    for entry in entries:
+        if problem := check_origin(entry):
+            raise UsageError(
+                f"{ORIGINS}: {entry!r} {problem}", hint="such as https://app.example.com,http://*.example.com"
+            )
+    return entries
 
 
 def _switch(environ: Mapping[str, str], name: str) -> bool | None:

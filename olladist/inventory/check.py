@@ -16,12 +16,17 @@ from olladist.ollama.names import InvalidName, parse_name
 
 # Names go into file names, headers, patterns and command lines.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_NAME_RULE = "must begin with a letter, a digit or _, then also . and -, 64 characters at most"
+NAME_RULE = "must begin with a letter, a digit or _, then also . and -, 64 characters at most"
 
 # What olladist sets where an instance lists its GPUs.
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
 
 _SSH_ONLY = ("address", "user", "port", "identity", "jump", "host_keys")
+
+
+def is_name(text: str) -> bool:
+    """Whether a host, a group or a key may be called so."""
+    return _NAME.fullmatch(text) is not None
 
 
 def check(declared: Declared, hosts: Mapping[str, Host], problems: Problems) -> None:
@@ -61,8 +66,8 @@ def _check_names(declared: Declared, problems: Problems) -> None:
     sections = (("hosts", declared.hosts), ("groups", declared.groups))
     for section, name in ((section, name) for section, names in sections for name in names):
         path = (section, name)
-        if not _NAME.fullmatch(name):
-            problems.add(path, f"{name!r} is not a name for a {section[:-1]}", _NAME_RULE)
+        if not is_name(name):
+            problems.add(path, f"{name!r} is not a name for a {section[:-1]}", NAME_RULE)
         other = seen.setdefault(name.lower(), path)
         if other != path:
             kinds = "a host and a group have" if other[0] != section else f"two {section} have"
@@ -70,8 +75,8 @@ def _check_names(declared: Declared, problems: Problems) -> None:
                 path, f"{kinds} the same name (in any case of the letters)", "patterns could not tell them apart"
             )
     for name in declared.gateway.keys:
-        if not _NAME.fullmatch(name):
-            problems.add(("gateway", "keys", name), f"{name!r} is not a name for a key", _NAME_RULE)
+        if not is_name(name):
+            problems.add(("gateway", "keys", name), f"{name!r} is not a name for a key", NAME_RULE)
 
 
 def _check_env(declared: Declared, problems: Problems) -> None:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from olladist.inventory.destination import is_host, is_user, parse_destination
 from olladist.inventory.model import Connection, Fallback, HostKeys, Mode, Service, Strategy, Transport
 from olladist.inventory.problems import nearest
+from olladist.ollama.origins import check_origin
 from olladist.ollama.release import ARCHIVE_ENDINGS, LATEST, is_version, normalise
 
 WORKERS_MAX = 64
@@ -153,6 +154,14 @@ def _variable(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    if problem := check_origin(text):
+        raise wrong(
+            f"{text!r} {problem}", "such as https://app.example.com, http://*.example.com or chrome-extension://*"
+        )
+    return text
+
+
 def _env_text(value: Any) -> str:
     """A value as it stands in an environment, so that Go's strconv reads back what was meant: true is "1"."""
     if isinstance(value, bool):
@@ -242,7 +251,7 @@ class GatewayTable(Table):
     cloud: Text | None = None
     tls_cert: Text | None = None
     tls_key: Text | None = None
-    origins: Annotated[list[Text], BeforeValidator(_listed)] | None = None
+    origins: Annotated[list[Annotated[Text, AfterValidator(_origin)]], BeforeValidator(_listed)] | None = None
     keys: dict[str, KeyTable] = {}
 
 

@@ -99,5 +99,11 @@ def test_origins_of_the_environment_replace_the_inventorys() -> None:
     declared = ("https://a.example",)
 
     assert with_environment(SETTINGS, declared, {}).origins == declared
-    given_too = with_environment(SETTINGS, declared, {"OLLAMA_ORIGINS": "https://b.example, app://x,"})
-    assert given_too.origins == ("https://b.example", "app://x")
+    given_too = with_environment(SETTINGS, declared, {"OLLAMA_ORIGINS": "https://b.example, app://*,"})
+    assert given_too.origins == ("https://b.example", "app://*")
+
+
+def test_an_origin_that_ollama_would_not_take_is_named() -> None:
+    """With what is wrong with it: Ollama itself does not start."""
+    with pytest.raises(UsageError, match="OLLAMA_ORIGINS: 'app://x' has no \\*"):
+        with_environment(SETTINGS, (), {"OLLAMA_ORIGINS": "http://a.example,app://x"})

@@ -247,6 +247,7 @@ def test_groups_have_the_hosts_that_list_them() -> None:
         ("[hosts.a]\naddress = '[::1]'", "2: hosts.a.address: must be a host name or an IP address alone, not '[::1]' (write `user` and `port` as keys of their own)"),
         ("[hosts.a]\nenv.X = nan", "2: hosts.a.env.X: must be a string, a number, true or false"),
         ("[hosts.a]\n[gateway]\nlisten = '::1:80'", "3: gateway.listen: must be ADDRESS:PORT, such as 127.0.0.1:11434 or [::]:11434, not '::1:80'"),
+        ("[hosts.a]\n[gateway]\norigins = 'app.example'", "3: gateway.origins: 'app.example' has no * and does not begin with one of http:// https:// chrome-extension:// safari-extension:// moz-extension:// ms-browser-extension:// (such as https://app.example.com, http://*.example.com or chrome-extension://*)"),
         ("[hosts.a]\n[gateway.keys.'a b']\nkey_env = 'X'", "2: gateway.keys.\"a b\": 'a b' is not a name for a key (must begin with a letter, a digit or _, then also . and -, 64 characters at most)"),
         ("[hosts.a]\n[gateway.keys.a]\nkey_env = 'sk-123'", "3: gateway.keys.a.key_env: must be the name of an environment variable, not a key itself (secrets are never stored in the inventory)"),
         ("[hosts.a]\n[models.m]\nreplicas = 2", "3: models.m.replicas: wants 2 copies, but only 1 host is there for them"),

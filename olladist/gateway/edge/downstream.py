@@ -272,9 +272,10 @@ class Downstream(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if peer else "unknown"
         self.worker.counts["connections"] += 1
+        one_too_many = self.worker.connections.enter(self.peer)
         if self.worker.draining:  # it was accepted before, and has only now shaken hands
             self.transport.close()
-        elif one_too_many := self.worker.connections.enter(self.peer):
+        elif one_too_many:
             if self.worker.connections.can_tell:
                 self.refuse(*one_too_many, retry_after=1)
             else:

@@ -16,15 +16,6 @@ _DEFAULTS: Final = (
     *(f"{scheme}://{host}{port}" for host in _LOOPBACKS for port in ("", ":*") for scheme in ("http", "https")),
     *("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*"),
 )
-_SCHEMES: Final = (
-    "http://",
-    "https://",
-    "chrome-extension://",
-    "safari-extension://",
-    "moz-extension://",
-    "ms-browser-extension://",
-)
-
 _ALLOWED_FIELDS: Final = (
     "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,"
     "X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,"
@@ -36,17 +27,6 @@ _PREFLIGHT: Final = (
     "Access-Control-Max-Age: 43200\r\n"
 ).encode()
 _PREFLIGHT_VARY: Final = b"Vary: Access-Control-Request-Method\r\nVary: Access-Control-Request-Headers\r\n"
-
-
-def check_origin(pattern: str) -> str:
-    """What is wrong with an entry of `origins` or OLLAMA_ORIGINS, in words; "" where nothing is. Ollama does not start with one."""
-    if pattern.count("*") > 1:
-        return "has more than one *"
-    if any(char.isspace() or not char.isprintable() for char in pattern) or not pattern.isascii():
-        return "holds a blank, or what is not ASCII"
-    if "*" not in pattern and not pattern.startswith(_SCHEMES):
-        return f"has no * and does not begin with {', '.join(_SCHEMES)}"
-    return ""
 
 
 class Origins:
