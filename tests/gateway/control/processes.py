@@ -46,9 +46,9 @@ class Control:
 
 @asynccontextmanager
 async def control(
-    run_dir: Path, inventory: Path, *, ready: bool = True, accept_new: bool = False
+    run_dir: Path, inventory: Path, *, ready: bool = True, accept_new: bool = False, listen_host: str = "127.0.0.1"
 ) -> AsyncIterator[Control]:
-    document = Settings(run_dir=str(run_dir), inventory=str(inventory), accept_new=accept_new)
+    document = Settings(str(run_dir), str(inventory), accept_new=accept_new, listen_host=listen_host)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

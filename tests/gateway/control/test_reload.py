@@ -99,6 +99,20 @@ async def test_a_broken_inventory_changes_nothing(run_dir: Path) -> None:
         assert list(await c.nodes()) == ["gpu1", "gpu2"]
 
 
+async def test_a_reload_never_opens_the_gateway_to_everybody(run_dir: Path) -> None:
+    """Reachable from elsewhere it keeps its keys, and goes on with those it has."""
+    one = Node()
+    key = f'[gateway.keys.team]\nsha256 = "{"0" * 64}"'
+    async with running(one), control(run_dir, write(run_dir, one, gateway=key), listen_host="192.0.2.1") as c:
+        write(run_dir, one)
+
+        answer = await c.operator.post("/admin/reload")
+
+        assert answer.status_code == 422
+        assert "without API keys" in answer.json()["error"]
+        assert (await c.client.get("/api/distributed/status")).json()["keys"] == 1
+
+
 async def test_only_an_administrator_may_reload(run_dir: Path) -> None:
     """Clients come in by another socket, where it is closed without a token."""
     one = Node()
