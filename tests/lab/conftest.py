@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conformance import servers
+from tests.lab.conformance.registry import registry
 from tests.lab.machines import OLLAMA, RELEASE, Hosts, Operator
 
 
@@ -44,3 +45,18 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Pair]:
     """A gateway with two real Ollamas, and the same Ollama to be asked directly."""
     with servers.pair(tmp_path_factory.mktemp("pair")) as made:
         yield made
+
+
+@pytest.fixture
+def sides(pair: servers.Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[servers.Side, servers.Side]]:
+    """Both as clients have them: the one Ollama first, then the gateway; each with a home and a registry of its own."""
+    servers.unload(pair)
+    folder = tmp_path_factory.mktemp("sides")
+    with registry(folder / "one") as one, registry(folder / "other") as other:
+        names = {**pair.names, one: "REGISTRY", other: "REGISTRY"}
+        made = []
+        for server, address in ((pair.direct, one), (pair.gateway, other)):
+            home = folder / f"home{server.port}"
+            home.mkdir()
+            made.append(servers.Side(server, address, home, {str(home): "HOME", **names}))
+        yield made[0], made[1]

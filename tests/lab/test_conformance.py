@@ -1,13 +1,12 @@
 """The gateway beside a real Ollama 0.17.4: the same requests in the same order, the same answers."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
 from tests.lab.conformance.differences import DIFFERENCES
 from tests.lab.conformance.readable import Answer, readable, unlike
-from tests.lab.conformance.servers import Pair, Server
+from tests.lab.conformance.servers import Pair, Server, unload
 from tests.lab.conformance.tables import bodies, compatible, doors, front, inference, library
 from tests.lab.conformance.wire import Request, ask
 from tests.lab.waiting import wait_until
@@ -72,18 +71,4 @@ def test_the_gateway_answers_as_a_real_ollama(pair: Pair, table: str) -> None:
 
 def settled(pair: Pair) -> bool:
     request = Request("GET", "/api/ps")
-    return answered(pair, pair.direct, request).body == answered(pair, pair.gateway, request).body
-
-
-def unload(pair: Pair) -> None:
-    """Takes every model out of memory, so that no table depends on the one before it."""
-    servers = (pair.direct, *pair.nodes)
-    for server in servers:
-        for row in loaded(server):
-            ask(server.port, Request("POST", "/api/generate", {"model": row, "keep_alive": 0}))
-    wait_until(lambda: not any(loaded(server) for server in servers), "nothing to be in memory", 10)
-    wait_until(lambda: not loaded(pair.gateway), "the gateway to know it", 10)
-
-
-def loaded(server: Server) -> list[str]:
-    return [row["name"] for row in json.loads(ask(server.port, Request("GET", "/api/ps")).body)["models"]]
+    return bool(answered(pair, pair.direct, request).body == answered(pair, pair.gateway, request).body)

@@ -34,6 +34,20 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Side:
+    """One side of a comparison as a client has it."""
+
+    server: Server
+    registry: str  # HOST:PORT of one that only this side uses
+    home: Path  # of whoever runs the client
+    names: dict[str, str]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**environ(self.home), "OLLAMA_HOST": self.server.url}
+
+
+@dataclass(frozen=True)
 class Pair:
     """The same models twice: one Ollama, and a fleet of two behind a gateway."""
 
@@ -70,13 +84,22 @@ def running(words: list[str], log: Path, env: Mapping[str, str]) -> Iterator[sub
         yield process
 
 
+# A process of its own mounts: what it has at $HOME is another directory than what its neighbours have there.
+_IN_ITS_PLACE = 'mount --bind "$0" "$HOME" && exec "$@"'
+
+
 @contextmanager
-def ollama(home: Path, port: int, words: tuple[str, ...] = (str(OLLAMA), "serve"), **more: str) -> Iterator[Server]:
-    """An Ollama whose home, and store below it, is `home`."""
+def ollama(home: Path, port: int, place: Path) -> Iterator[Server]:
+    """An Ollama whose home, and store below it, is `home`, which it sees as `place`.
+
+    Ollama writes the path of its store into manifests: seen from the same place, the same models have the same digests.
+    """
     home.mkdir(parents=True, exist_ok=True)
-    log = home / "ollama.log"
-    env = {**environ(home), "OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_NOPRUNE": "1", **more}
-    with running(list(words), log, env) as process:
+    place.mkdir(parents=True, exist_ok=True)
+    log = home.parent / f"{home.name}.log"
+    env = {**environ(place), "OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_NOPRUNE": "1"}
+    words = ["unshare", "--mount", "sh", "-c", _IN_ITS_PLACE, str(home), str(OLLAMA), "serve"]
+    with running(words, log, env) as process:
         wait_until(lambda: listens(port) or process.poll() is not None, "an Ollama that listens", 60)
         assert process.poll() is None, log.read_text()
         yield Server(port)
@@ -139,15 +162,31 @@ def pair(folder: Path) -> Iterator[Pair]:
     """Everything of the above; modification times of the models are the same on all sides."""
     with ExitStack() as stack:
         (port,) = free_ports(1)
-        direct = stack.enter_context(ollama(folder / "direct", port))
+        place = folder / "place"
+        direct = stack.enter_context(ollama(folder / "direct", port, place))
         create_models(direct, folder)
+        # Models of one second are listed in any order.
+        manifest = store(folder / "direct") / "manifests/registry.ollama.ai/library/sky/latest"
+        os.utime(manifest, (manifest.stat().st_mtime - 60,) * 2)
         hosts = stack.enter_context(ThrowawayHosts(folder / "hosts", ("gpu1", "gpu2")))
         nodes = []
         for host in hosts.hosts.values():
             shutil.copytree(store(folder / "direct"), store(host.home))
-            nodes.append(stack.enter_context(ollama(host.home, host.instances[0])))
+            nodes.append(stack.enter_context(ollama(host.home, host.instances[0], place)))
         served = stack.enter_context(gateway(folder / "gateway", hosts, len(nodes)))
-        homes = (folder / "direct", *(host.home for host in hosts.hosts.values()))
-        names = {str(store(home)): "STORE" for home in homes}
-        names |= {f"127.0.0.1:{server.port}": "SERVER" for server in (direct, served)}
+        names = {f"127.0.0.1:{server.port}": "SERVER" for server in (direct, served)}
         yield Pair(direct, served, tuple(nodes), folder, names)
+
+
+def unload(pair: Pair) -> None:
+    """Takes every model out of memory, so that no test depends on the one before it."""
+    servers = (pair.direct, *pair.nodes)
+    for server in servers:
+        for name in loaded(server):
+            done = ask(server.port, Request("POST", "/api/generate", {"model": name, "keep_alive": 0}))
+            assert done.status == 200, f"{name} was deleted while it was in memory, and stays there"
+    wait_until(lambda: not any(loaded(server) for server in (*servers, pair.gateway)), "nothing to be in memory", 10)
+
+
+def loaded(server: Server) -> list[str]:
+    return [row["name"] for row in json.loads(ask(server.port, Request("GET", "/api/ps")).body)["models"]]

@@ -3,7 +3,8 @@
 from typing import Any
 
 from olladist.ollama.routes import ROUTES, ModelIn
-from tests.lab.conformance.rows import ASK, Request, post
+from tests.lab.conformance.rows import ASK, post
+from tests.lab.conformance.wire import Request
 
 # Without a network, and asked for what is not there, none of these changes anything.
 TAKING = [

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.lab.conformance.rows import ASK, Request, post
+from tests.lab.conformance.rows import ASK, post
+from tests.lab.conformance.wire import Request
 
 WRONG_CONTENT: list[Any] = [None, 3, {}, [3]]
 

@@ -1,7 +1,8 @@
 """Paths in odd shapes, methods of every route, and what browsers ask before they ask."""
 
 from olladist.ollama.routes import ROUTES
-from tests.lab.conformance.rows import ZEROS, Request
+from tests.lab.conformance.rows import ZEROS
+from tests.lab.conformance.wire import Request
 
 _ODD_PATHS = (
     *("/api//tags", "//api//tags", "/api/tags//", "/api/../api/tags", "/api/x/../tags", "/api/.", "/..", "//", "/."),

@@ -1,6 +1,7 @@
 """What is decided before any route: methods, paths, the Host and Origin of who asks."""
 
-from tests.lab.conformance.rows import ZEROS, Request
+from tests.lab.conformance.rows import ZEROS
+from tests.lab.conformance.wire import Request
 
 FRONT = [
     *(Request(method, "/") for method in ("GET", "HEAD", "POST")),

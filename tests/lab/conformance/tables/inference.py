@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.lab.conformance.rows import ASK, Request, post
+from tests.lab.conformance.rows import ASK, post
+from tests.lab.conformance.wire import Request
 
 WRONG_MESSAGES: list[Any] = ["x", {}, ["x"], [{"role": 3}], [{"content": 3}]]
 WRONG_KEEP_ALIVE: list[Any] = ["x", True, [], {}, "5", "1h30"]

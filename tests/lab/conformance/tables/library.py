@@ -1,6 +1,7 @@
 """Requests that read and change the models."""
 
-from tests.lab.conformance.rows import ASK, ZEROS, Request, X, post
+from tests.lab.conformance.rows import ASK, ZEROS, X, post
+from tests.lab.conformance.wire import Request
 
 LIBRARY = [
     *post("/api/show", "", {}, {"model": "nope"}, {"name": "nope"}, {"model": "a b"}),
@@ -43,5 +44,7 @@ CREATE = [
     *post("/api/create", {"model": "y", "from": "x", "template": "{{", "stream": False}),
     Request("GET", "/api/tags"),
     Request("GET", "/v1/models"),
+    # What is deleted while it is in memory stays there, under a name that nobody can unload any more.
+    *post("/api/generate", {"model": "x", "keep_alive": 0}),
     Request("DELETE", "/api/delete", {"model": "x"}),
 ]
