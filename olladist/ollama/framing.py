@@ -41,7 +41,10 @@ def error_body(dialect: Dialect, status: int, text: str, *, malformed: bool = Fa
     if dialect is Dialect.OPENAI:
         # middleware/openai.go writeError calls every error of a handler an api_error, be it 404 or 400.
         kind = "invalid_request_error" if malformed and status == 400 else "api_error"
-        return _body({"error": {"message": text, "type": kind, "param": None, "code": None}}, malformed=malformed)
+        code = None
+        if status == 429:  # which Ollama never answers: as OpenAI's own says it, by which programs know to wait
+            kind, code = "rate_limit_error", "rate_limit_exceeded"
+        return _body({"error": {"message": text, "type": kind, "param": None, "code": code}}, malformed=malformed)
     if dialect is Dialect.ANTHROPIC:
         return _body({"type": "error", "error": _anthropic(status, text)}, malformed=malformed)
     return encode({"error": text})

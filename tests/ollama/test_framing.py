@@ -32,6 +32,22 @@ UTF8 = "application/json; charset=utf-8"
             UTF8,
         ),
         (
+            Dialect.OPENAI,
+            429,
+            "wait",
+            False,
+            b'{"error":{"message":"wait","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}\n',
+            "application/json",
+        ),
+        (
+            Dialect.ANTHROPIC,
+            429,
+            "wait",
+            False,
+            b'{"type":"error","error":{"type":"rate_limit_error","message":"wait"}}\n',
+            "application/json",
+        ),
+        (
             Dialect.ANTHROPIC,
             404,
             "model 'no' not found",
@@ -52,7 +68,7 @@ UTF8 = "application/json; charset=utf-8"
 def test_errors_have_the_shape_of_the_dialect(
     dialect: Dialect, status: int, text: str, malformed: bool, body: bytes, content_type: str
 ) -> None:
-    """Byte for byte what 0.17.4 sends, less Anthropic's request_id."""
+    """Byte for byte what 0.17.4 sends, less Anthropic's request_id; 429, which it never sends, as the other two say it."""
     assert error_body(dialect, status, text, malformed=malformed) == body
     assert error_content_type(dialect, malformed=malformed) == content_type
 
