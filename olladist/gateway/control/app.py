@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from olladist.gateway.control import admin, distributed, life, listings, monitoring, ready
 from olladist.gateway.control.models import answers as models
+from olladist.gateway.control.moves import pages as moves
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.uploads import answers as uploads
@@ -44,6 +45,7 @@ _PAGES: tuple[Callable[[Parts], Sequence[WebRoute]], ...] = (
     monitoring.pages,
     life.pages,
     admin.pages,
+    moves.pages,
 )
 
 

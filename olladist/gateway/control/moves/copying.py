@@ -91,7 +91,7 @@ async def list_again(parts: Parts, backend: Backend) -> tuple[Row, ...]:
         rows = read_tags(answer.body)
     except BadAnswer as error:
         raise Failed(f"/api/tags: its answer {error}") from error
-    parts.roster.listed(backend.id, rows)
+    parts.roster.listed(backend.id, parts.prober.sift(backend, rows))
     return rows
 
 
