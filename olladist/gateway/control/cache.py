@@ -93,7 +93,8 @@ class Cache:
         entry = self._entries.get(digest)
         if entry is not None and entry.contents == contents and self._age(entry) < self.max_age * _FRESH:
             return False
-        self._expected[digest] = contents
+        # Asked of two models under one name at once: which of them an answer comes from nobody could say.
+        self._expected[digest] = contents if self._expected.get(digest, contents) == contents else ""
         self._expected.move_to_end(digest)
         if len(self._expected) > _EXPECTED_MAX:
             self._expected.popitem(last=False)
@@ -103,7 +104,7 @@ class Cache:
         """Returns at once. An answer that nobody expects any more is not kept, nor one that does not fit."""
         contents = self._expected.pop(keep.cache, None)
         size = len(keep.body) + _ROW_BYTES
-        if self._file is None or contents is None or not _DIGEST.fullmatch(keep.cache):
+        if self._file is None or not contents or not _DIGEST.fullmatch(keep.cache):
             return
         if size > self.max_bytes or self._pending + size > _PENDING_BYTES_MAX:
             self.dropped += 1

@@ -65,7 +65,7 @@ class Dispatcher:
         self.outcomes: Counter[str] = Counter(dict.fromkeys((*OUTCOMES, "granted", "refused"), 0))
         self._now = now
         self._on_missing = on_missing
-        self._kept: Kept = kept or _Nothing()
+        self._kept: Kept = _Nothing() if kept is None else kept  # an empty one is false
         self._designated = designated
         self._turns: Counter[str] = Counter()
         self._avoid: dict[Lease, float] = {}
@@ -125,7 +125,7 @@ class Dispatcher:
                     chosen,
                     standing_in,
                     self._reason(key, ask) if standing_in else "",
-                    keep=self._keeps(key, ask),
+                    keep=self._keeps(chosen, key, ask),
                 )
         if ask.cache and serving.uses_cache and self._may_exist(key) and self._has_kept(key, ask.cache):
             return Grant(ask.id, CACHE_ID, Role.CACHE.value, self._reason(key, ask))
@@ -192,11 +192,11 @@ class Dispatcher:
             return fallback.DOWN
         return fallback.DRAINED if self.roster.backends[number].node in self.roster.drained else ""
 
-    def _keeps(self, key: str, ask: Ask) -> bool:
+    def _keeps(self, chosen: int, key: str, ask: Ask) -> bool:
         if not (ask.keep and ask.cache and self.roster.serving.uses_cache):
             return False
-        contents = fallback.given_by(self.roster.digests(key))
-        return contents is not None and self._kept.expect(ask.cache, contents)
+        contents = next((row.digest for row in self.roster.seen[chosen].tags if row.key == key), "")
+        return bool(contents) and self._kept.expect(ask.cache, contents)
 
     def _has_kept(self, key: str, digest: str) -> bool:
         return self._kept.has(digest, self.roster.digests(key))

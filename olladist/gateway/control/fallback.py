@@ -68,11 +68,6 @@ def _local(passed: Sequence[Passed], *, reachable: bool) -> str:
     return f"the local Ollama: {passed[0].why}" if passed else "the local Ollama has not got the model"
 
 
-def given_by(digests: frozenset[str]) -> str | None:
-    """The contents of the model that gives an answer; None where there are several under its name, and nobody could say which."""
-    return next(iter(digests)) if len(digests) == 1 else None
-
-
 def may_be_given(made_with: str, digests: frozenset[str]) -> bool:
     """Whether a kept answer is that of the model as it is known now, or nobody knows it now."""
     return not digests or made_with in digests

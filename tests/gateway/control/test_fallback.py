@@ -249,19 +249,18 @@ def test_a_kept_answer_of_other_contents_is_not_given() -> None:
     assert granted(gateway.ask(cache=DIGEST))[1] == "cache"
 
 
-def test_answers_are_kept_where_it_is_known_what_gave_them() -> None:
-    """With two contents under one name nobody could say; without the cache nothing is kept."""
+def test_answers_are_kept_as_those_of_the_contents_that_gave_them() -> None:
+    """Those of the host that is asked, whatever others hold under the name; without the cache nothing is kept."""
     gateway = Gateway()
+    gateway.hold(1, "b" * 64)
 
-    def keeps() -> bool:
-        answer = gateway.ask(cache=DIGEST)
+    def keeps(*tried: int) -> bool:
+        answer = gateway.ask(tried, cache=DIGEST)
         assert isinstance(answer, Grant)
         return answer.keep
 
-    assert keeps()
-    gateway.hold(2, "b" * 64)
-    assert not keeps()
-    gateway.hold(2)
+    assert keeps(1, 2)
+    assert not keeps(0, 2)
     gateway.roster.serve(Serving(Mode.DISTRIBUTED, (Fallback.LOCAL,), URL))
     assert not keeps()
 
