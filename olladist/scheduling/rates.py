@@ -5,39 +5,35 @@ than `per_minute * minutes + per_minute` in any stretch of time. A request is ta
 known when it has ended, so tokens are charged then, and a key that has overdrawn waits until the debt is paid.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _MINUTE = 60.0
 # Of a request or a token: what adding up floats may lose. It is never gained twice, for what is taken is taken whole.
 _DUST = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """What a key may have per minute, at least 1; None: as much as it likes."""
 
     requests: int | None = None
     tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """`level` is what it held at the time `at`, in seconds of whichever clock; negative for a debt."""
 
     level: float
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(NamedTuple):
     """What a key has left; None where nothing was ever taken."""
 
     requests: Bucket | None = None
     tokens: Bucket | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """After `wait` seconds it is admitted, unless others come first. `what` is "requests" or "tokens": what lasts longer."""
 
     wait: float

@@ -70,7 +70,7 @@ class Metrics:
         self.key_tokens = self._make(Counter, families.KEY_TOKENS)
         ProcessCollector(registry=self.registry)
         self._exchanges: dict[tuple[str, str, str], _Exchanges] = {}
-        self._keys: dict[str, tuple[Counter, Counter]] = {}
+        self._keys: dict[str, tuple[Counter, Counter, Counter]] = {}
 
     def ended(self, route: str, model: str, node: str, key: str, done: Done) -> None:
         """An exchange with a backend is over. `model` and `node` are labels already: bounded in number."""
@@ -97,12 +97,22 @@ class Metrics:
         if usage.load >= 0:
             series.load.observe(usage.load)
 
+    def asked(self, key: str) -> None:
+        """A request came with this key."""
+        self._of_key(key)[0].inc()
+
     def _count_key(self, key: str, usage: Usage) -> None:
+        _, prompt, output = self._of_key(key)
+        prompt.inc(max(usage.prompt_tokens, 0))
+        output.inc(max(usage.output_tokens, 0))
+
+    def _of_key(self, key: str) -> tuple[Counter, Counter, Counter]:
         series = self._keys.get(key)
         if series is None:
-            series = self._keys[key] = (self.key_tokens.labels(key, "prompt"), self.key_tokens.labels(key, "output"))
-        series[0].inc(max(usage.prompt_tokens, 0))
-        series[1].inc(max(usage.output_tokens, 0))
+            tokens = self.key_tokens
+            series = (self.key_requests.labels(key), tokens.labels(key, "prompt"), tokens.labels(key, "output"))
+            self._keys[key] = series
+        return series
 
     def _make(self, kind: type[_Metric], family: Family) -> _Metric:
         more: dict[str, Any] = {"buckets": family.buckets} if family.buckets else {}

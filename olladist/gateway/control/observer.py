@@ -53,7 +53,7 @@ class Observer:
     def answered(self, worker: int, ask: Ask, answer: Grant | Refuse) -> None:
         """An Ask was granted or refused."""
         if ask.key and not ask.tried:
-            self.metrics.key_requests.labels(ask.key).inc()
+            self.metrics.asked(ask.key)
         if isinstance(answer, Refuse):
             self._refused(ask, answer)
             return
