@@ -1,172 +1,14 @@
 import asyncio
-import contextlib
-import json
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from olladist.gateway.children import restart_delay
-from olladist.gateway.settings import Settings, encode
-from tests.gateway.edge.harness import (
-    LAST_CHUNK,
-    NDJSON_HEAD,
-    PROMPT,
-    Client,
-    Connection,
-    Node,
-    answer,
-    chunk,
-    post,
-    until,
-)
-
-PARENT = """
-import sys
-from olladist.errors import GatewayError
-from olladist.gateway.settings import decode
-from olladist.gateway.supervisor import run
-try:
-    sys.exit(run(decode(sys.stdin.buffer.readline()), lambda address: print(address, flush=True)))
-except GatewayError as error:
-    print(error.message, error.hint, sep="; ", flush=True)
-    sys.exit(1)
-"""
-ROW = {
-    "name": "tiny:latest",
-    "model": "tiny:latest",
-    "modified_at": "2026-01-01T00:00:00Z",
-    "size": 1,
-    "digest": "a" * 64,
-    "details": {},
-}
-
-
-class Ollama:
-    """A backend whose streams stand open until the test ends them."""
-
-    def __init__(self) -> None:
-        self.open: list[Connection] = []
-        self.node = Node("gpu1", self._script)
-
-    async def _script(self, connection: Connection, head: bytes, body: bytes) -> None:
-        path = head.split()[1]
-        if path == b"/api/version":
-            await connection.send(answer(200, b'{"version":"0.17.4"}'))
-        elif path in {b"/api/tags", b"/api/ps"}:
-            rows = [ROW | {"expires_at": ROW["modified_at"]}] if path == b"/api/tags" else []
-            await connection.send(answer(200, json.dumps({"models": rows}).encode()))
-        elif b"stream" in body:
-            await connection.send(NDJSON_HEAD)
-            self.open.append(connection)
-        else:
-            await connection.send(answer(200, body))
-
-    async def finish(self) -> None:
-        for connection in self.open:
-            await connection.send(chunk(b"{}\n"), LAST_CHUNK)
-
-
-class Running:
-    """A gateway in processes of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process, ollama: Ollama) -> None:
-        self.process = process
-        self.ollama = ollama
-        self.said = ""
-        self.clients: list[Client] = []
-
-    async def client(self) -> Client:
-        port = int(self.said.rpartition(":")[2])
-        client = Client(*await asyncio.open_connection("127.0.0.1", port, limit=2**20))
-        self.clients.append(client)
-        return client
-
-    async def asked(self) -> tuple[int, bytes]:
-        client = await self.client()
-        client.send(post())
-        return await client.answer()
-
-    async def stream(self) -> Client:
-        client = await self.client()
-        client.send(post(body=b'{"model":"tiny","stream":true}'))
-        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
-        return client
-
-    def child(self, module: str) -> int:
-        """The pid of the one child that runs this module, 0 while there is none."""
-        for pid in children(self.process.pid):
-            if module in words(pid):
-                return pid
-        return 0
-
-
-def children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
-def words(pid: int) -> list[str]:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    return []
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def inventory(directory: Path, address: str) -> Path:
-    path = directory / "inventory.toml"
-    port = address.rpartition(":")[2]
-    path.write_text(
-        f'[fleet]\nname = "test"\nollama = "0.17.4"\n[hosts.gpu1]\nconnection = "local"\ninstances = [{{ port = {port} }}]\n'
-    )
-    return path
-
-
-@contextlib.asynccontextmanager
-async def launched(**changes: object) -> AsyncIterator[Running]:
-    with TemporaryDirectory(prefix="gateway-") as scratch:
-        directory = Path(scratch)
-        ollama = Ollama()
-        await ollama.node.start()
-        path = inventory(directory, ollama.node.address)
-        values = {"listen_port": 0, "grace_seconds": 20.0, **changes}
-        settings = Settings(scratch, str(path), **values)  # type: ignore[arg-type]  # fields of Settings
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PARENT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "HOME": scratch, "XDG_STATE_HOME": f"{scratch}/state"},
-        )  # fmt: skip
-        running = Running(process, ollama)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(encode(settings))
-        try:
-            async with asyncio.timeout(40):
-                running.said = (await process.stdout.readline()).decode().strip()
-            yield running
-        finally:
-            for number in (signal.SIGTERM, signal.SIGTERM):
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(number)
-            await asyncio.wait_for(process.wait(), 30)
-            for client in running.clients:
-                client.leave()
-                with contextlib.suppress(ConnectionError):
-                    await client.writer.wait_closed()
-            await ollama.node.stop()
-            # Lets the pipe's transport close within the loop that made it.
-            await process.stdout.read()
+from tests.gateway.edge.harness import LAST_CHUNK, PROMPT, chunk, until
+from tests.gateway.launching import alive, children, launched, words
 
 
 async def test_a_gateway_starts_serves_and_ends() -> None:
@@ -202,7 +44,7 @@ async def test_a_control_process_that_is_killed_costs_nothing() -> None:
             assert await running.asked() == (200, PROMPT)
         await until(lambda: running.child("olladist.gateway.control") not in {0, killed}, "a new one", 30)
         client = await running.client()
-        client.send(b"GET /api/tags HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.send(b"GET /api/tags HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await client.answer())[0] == 200
         await running.ollama.finish()
         await stream.exactly(chunk(b"{}\n") + LAST_CHUNK)
