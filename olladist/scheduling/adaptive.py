@@ -1,0 +1,524 @@
+"""Late binding: requests wait here until a slot is theirs, and models are loaded where that shortens the waiting in sum.
+
+A backend never gets more requests for a model than it has slots, so nothing waits where it cannot be seen or recalled.
+What decides about a load is the sum of all waiting with it and without it (fluid.py), both of the model's own requests
+and of those whose model has to make room:
+    gain = waiting for the model, as things are - waiting for it when this machine has loaded it
+    harm = waiting for the victim without this machine - waiting for the victim with it
+A load that gains more than it harms is begun. While requests wait for a model its runners are not taken away, however much
+another would gain: so queues are served out before a switch, and a switch is never taken back at once (which is what makes
+least-connections load without end). The exception is age: who has waited longer than AGE_MAX and the time of a load gets a
+machine in any case, so that a hot model does not starve a cold one (a real Ollama lets it, for as long as it is hot).
+
+Nothing here has a clock or does anything. Events go in with `now`, in seconds of any clock; decisions come out.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+from olladist.scheduling.fluid import Capacity, waiting, with_more
+from olladist.scheduling.line import Line, Waiting
+from olladist.scheduling.machines import Machine, Runner, Switch
+from olladist.scheduling.speeds import Speeds
+
+# The plans that are compared reach so far ahead; a load takes 3 to 25 s, so its cost and its use both lie within.
+HORIZON = 60.0
+# What its victim's requests wait for it to come back, beside the time of its own load: until somebody can be evicted again.
+BACK = 30.0
+# A load is only begun if it gains so many times what it harms: the estimates are rough, and a wrong load costs twice.
+MARGIN = 4.0
+# Who has waited so long, and the time of a load, for a model that nobody serves, gets a machine even where others wait too.
+AGE_MAX = 120.0
+# What harm counts for then: just so much that the one is chosen to whom it does least.
+STARVED = 1e-3
+# Arrivals are counted over about so many seconds.
+ARRIVALS = 300.0
+# So many models, and machines that hold one, are looked at for a decision; of more machines only a sample is.
+LOOKED_AT = 16
+SAMPLE = 6
+# How long the speeds are taken for what they were, in sums over many machines.
+REFRESHED = 10.0
+# A load is worth this many request-seconds for each of its seconds, so that one that gains next to nothing is not begun.
+LOAD_PRICE = 0.02
+# Machines whose answers take up to so many times as long count as equal where one has a conversation in its cache.
+NEAR = 1.25
+# A load that takes longer than it should is still expected so many seconds from now, and a request for this part of its usual time.
+SOON = 0.5
+STILL = 0.3
+# A prime that is no divisor of any number of hosts: the samples go round all of them.
+_STRIDE = 1_000_003
+
+
+class Bind(NamedTuple):
+    """Send the request to the machine."""
+
+    ticket: int
+    machine: int
+
+
+class Unload(NamedTuple):
+    """Ask the machine to unload a model, which is idle there, before the next Bind to it."""
+
+    machine: int
+    model: str
+
+
+Decision: TypeAlias = Bind | Unload
+
+
+@dataclass(slots=True)
+class _Model:
+    """`serving` machines have it in memory and take requests for it, so many per second each; `rate` is their sum.
+
+    `coming` are the machines that load it or are to switch to it. `free` is a heap of (seconds of service, machine).
+    """
+
+    size: int = 0
+    line: Line = field(default_factory=Line)
+    holders: dict[int, None] = field(default_factory=dict)
+    sample: tuple[int, ...] = ()  # the holders, to be drawn from; empty when it has to be made anew
+    serving: dict[int, float] = field(default_factory=dict)
+    rate: float = 0.0
+    refreshed: float = -math.inf
+    coming: dict[int, None] = field(default_factory=dict)  # the one that began first is first
+    free: list[tuple[float, int]] = field(default_factory=list)
+    listed: set[int] = field(default_factory=set)  # the machines in `free`
+    arrivals: float = 0.0  # decaying count
+    counted: float = -math.inf  # when
+
+
+class Adaptive:
+    """The whole state; each method takes an event and returns what is to be done about it, in order."""
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self.machines: dict[int, Machine] = {}
+        self.speeds = Speeds()
+        self._weights = weights or {}
+        self._models: dict[str, _Model] = {}
+        self._sizes: dict[str, int] = {}
+        self._bound: dict[int, tuple[int, str]] = {}
+        self._where: dict[int, str] = {}  # the model of a waiting ticket
+        self._waited_for: dict[str, None] = {}  # models with a queue
+        self._begun = math.inf
+        self._turn = 0
+        self._owners: dict[int, int] = {}  # conversation to machine
+
+    # What is known of the machines.
+
+    def add(self, machine: Machine) -> None:
+        self.machines[machine.id] = machine
+
+    def hold(self, number: int, models: Mapping[str, int]) -> None:
+        """`models` are on the disk of this machine, with their sizes; what it held before and is not among them is gone."""
+        for name, model in self._models.items():
+            if name not in models and number in model.holders:
+                del model.holders[number]
+                model.sample = ()
+        for name, size in models.items():
+            model = self._model(name)
+            model.holders[number] = None
+            model.sample = ()
+            model.size = self._sizes[name] = size
+
+    def remove(self, number: int) -> None:
+        """The machine is gone, and with it what it ran: whoever was bound there comes again, or has failed."""
+        machine = self.machines.pop(number)
+        for name in tuple(machine.runners):
+            self._drop(machine, name)
+        self._stay(machine)
+        for model in self._models.values():
+            if number in model.holders:
+                del model.holders[number]
+                model.sample = ()
+
+    def set_up(self, number: int, *, up: bool, now: float) -> list[Decision]:
+        """A machine that is not up gets nothing new, and its memory is empty when it comes back."""
+        machine = self.machines[number]
+        if machine.up == up:
+            return []
+        machine.up = up
+        if not up:
+            self._stay(machine)
+            for name in tuple(machine.runners):
+                self._drop(machine, name)
+        return self._offer(machine, now) if up else []
+
+    def seen_loaded(self, number: int, models: Iterable[str], now: float) -> list[Decision]:
+        """What the machine says is in its memory; a model that is still loading is not listed (server/sched.go)."""
+        machine, listed = self.machines[number], set(models)
+        decisions: list[Decision] = []
+        for name in tuple(machine.runners):
+            if name not in listed and not machine.runners[name].loading and not machine.runners[name].running:
+                self._drop(machine, name)
+        for name in listed:
+            if name not in machine.runners:
+                self._put(machine, Runner(name, machine.slots, loading=False, since=now))
+                decisions += self._serve(name, now)
+            elif machine.runners[name].loading:
+                decisions += self._loaded(machine, name, now)
+        return decisions
+
+    # Requests.
+
+    def arrive(self, waiting: Waiting, now: float) -> list[Decision]:
+        model = self._model(waiting.model)
+        model.arrivals = self._arrivals(model, now) + 1.0
+        model.counted = now
+        self._begun = min(self._begun, now)
+        model.line.push(waiting)
+        self._where[waiting.ticket] = waiting.model
+        self._waited_for[waiting.model] = None
+        return self._serve(waiting.model, now)
+
+    def leave(self, ticket: int, now: float) -> list[Decision]:
+        """The client has gone, wherever its request was."""
+        if name := self._where.pop(ticket, None):
+            self._models[name].line.remove(ticket)
+            self._tidy(name)
+            return []
+        return self.finished(ticket, now)
+
+    def started(self, ticket: int, now: float) -> list[Decision]:
+        """The first byte of an answer: the model is in memory."""
+        if ticket not in self._bound:
+            return []
+        number, name = self._bound[ticket]
+        machine = self.machines.get(number)
+        if machine is None or name not in machine.runners or not machine.runners[name].loading:
+            return []
+        return self._loaded(machine, name, now)
+
+    def finished(self, ticket: int, now: float) -> list[Decision]:
+        """Answered, failed or given up: its slot is free. One that never had a slot changes nothing."""
+        number, name = self._bound.pop(ticket, (-1, ""))
+        machine = self.machines.get(number)
+        runner = machine.runners.get(name) if machine else None
+        if machine is None or runner is None or ticket not in runner.running:
+            return []
+        del runner.running[ticket]
+        if runner.loading and not runner.running:  # who loads leaves: the load is given up (llm/server.go)
+            self._drop(machine, name)
+            return self._serve(name, now)
+        if machine.switch is not None and machine.switch.out == name:
+            return [] if runner.running else self._complete(machine, now)
+        self._list(machine, runner)
+        decisions = self._serve(name, now)
+        if not runner.running and not machine.loading:
+            decisions += self._offer(machine, now)
+        return decisions
+
+    def expire(self, now: float) -> list[Waiting]:
+        """Takes out whose deadline has passed."""
+        late = [w for name in self._waited_for for w in self._models[name].line if w.deadline <= now]
+        for each in late:
+            self._where.pop(each.ticket)
+            self._models[each.model].line.remove(each.ticket)
+            self._tidy(each.model)
+        return late
+
+    def tick(self, now: float) -> list[Decision]:
+        """About once a second: those who wait grow older, and what is not worth it for a young request is for an old one."""
+        decisions: list[Decision] = []
+        for name in list(islice(self._waited_for, LOOKED_AT)):
+            decisions += self._serve(name, now)
+        return decisions
+
+    def queued(self, model: str) -> int:
+        return len(self._models[model].line) if model in self._models else 0
+
+    # Slots.
+
+    def _serve(self, name: str, now: float) -> list[Decision]:
+        """Gives free slots to those who wait for the model, and looks for another machine if some still do."""
+        model = self._models[name]
+        decisions = self._fill(name, model, now)
+        while len(model.line):
+            best = self._best(name, self._candidates(model), now)
+            if best is None:
+                break
+            decisions += self._switch(name, best, now)
+        self._tidy(name)
+        return decisions
+
+    def _fill(self, name: str, model: _Model, now: float) -> list[Decision]:
+        decisions: list[Decision] = []
+        refused: list[tuple[float, int]] = []
+        while len(model.line) and model.free:
+            entry = self._next_free(name, model)
+            if entry is None:
+                break
+            chosen = model.line.pop(entry[1])
+            if chosen is None:
+                refused.append(entry)
+                model.listed.discard(entry[1])
+                continue
+            decisions.append(self._bind(chosen, self.machines[entry[1]], now))
+            self._list(self.machines[entry[1]], self.machines[entry[1]].runners[name])
+        for _, number in refused:
+            self._list(self.machines[number], self.machines[number].runners[name])
+        return decisions
+
+    def _next_free(self, name: str, model: _Model) -> tuple[float, int] | None:
+        """Takes the fastest machine with a free slot off the heap; the owner of a conversation where it is as good."""
+        while model.free:
+            entry = heappop(model.free)
+            model.listed.discard(entry[1])
+            if self._is_free(name, entry[1]):
+                return self._owner_instead(name, model, entry)
+        return None
+
+    def _owner_instead(self, name: str, model: _Model, entry: tuple[float, int]) -> tuple[float, int]:
+        """The machine that has the conversation in a slot's cache, among near equals."""
+        alone = next(iter(model.line)) if len(model.line) == 1 else None
+        owner = self._owners.get(alone.near) if alone is not None and alone.near else None
+        if owner is None or owner == entry[1] or owner not in model.listed or not self._is_free(name, owner):
+            return entry
+        seconds = self.speeds.service_seconds(owner, name, model.size)
+        if seconds > entry[0] * NEAR:
+            return entry
+        heappush(model.free, entry)
+        model.listed.add(entry[1])
+        model.listed.discard(owner)
+        model.free = [each for each in model.free if each[1] != owner]
+        return seconds, owner
+
+    def _is_free(self, name: str, number: int) -> bool:
+        machine = self.machines.get(number)
+        runner = machine.runners.get(name) if machine and machine.up else None
+        leaving = machine is not None and machine.switch is not None and machine.switch.out == name
+        return runner is not None and not runner.loading and not leaving and runner.free > 0
+
+    def _bind(self, waiting: Waiting, machine: Machine, now: float) -> Bind:
+        machine.runners[waiting.model].running[waiting.ticket] = now
+        self._bound[waiting.ticket] = (machine.id, waiting.model)
+        self._where.pop(waiting.ticket, None)
+        if waiting.near:
+            self._owners[waiting.near] = machine.id
+        return Bind(waiting.ticket, machine.id)
+
+    def _list(self, machine: Machine, runner: Runner) -> None:
+        model = self._models[runner.model]
+        if machine.id not in model.listed and self._is_free(runner.model, machine.id):
+            model.listed.add(machine.id)
+            heappush(model.free, (self.speeds.service_seconds(machine.id, runner.model, model.size), machine.id))
+
+    # Loads.
+
+    def _switch(self, name: str, plan: "_Plan", now: float) -> list[Decision]:
+        machine = self.machines[plan.machine]
+        if plan.victim is not None and machine.runners[plan.victim].running:
+            machine.switch = Switch(plan.victim, name, now)
+            self._models[name].coming[machine.id] = None
+            self._serves(self._models[plan.victim], machine.id, 0.0)
+            return []
+        return self._load(machine, name, plan.victim, now)
+
+    def _load(self, machine: Machine, name: str, victim: str | None, now: float) -> list[Decision]:
+        first = self._models[name].line.pop(machine.id)
+        if first is None:
+            return []
+        decisions: list[Decision] = []
+        if victim is not None:
+            self._drop(machine, victim)
+            decisions.append(Unload(machine.id, victim))
+        self._put(machine, Runner(name, machine.slots, loading=True, since=now))
+        return [*decisions, self._bind(first, machine, now)]
+
+    def _loaded(self, machine: Machine, name: str, now: float) -> list[Decision]:
+        machine.runners[name].loading = False
+        model = self._models[name]
+        model.coming.pop(machine.id, None)
+        self._serves(model, machine.id, self._rate(machine, name))
+        self._list(machine, machine.runners[name])
+        return [*self._serve(name, now), *self._offer(machine, now)]
+
+    def _complete(self, machine: Machine, now: float) -> list[Decision]:
+        """The runner that had to go is idle: what shall come in its place is loaded, if anybody still waits for it."""
+        switch = machine.switch
+        if switch is None:
+            return []
+        self._stay(machine)
+        decisions = self._load(machine, switch.into, switch.out, now)
+        if not decisions:
+            self._list(machine, machine.runners[switch.out])
+            decisions = [*self._serve(switch.out, now), *self._offer(machine, now)]
+        self._tidy(switch.into)
+        return decisions
+
+    def _offer(self, machine: Machine, now: float) -> list[Decision]:
+        """The machine has room, or something idle: somebody may be helped by a load here."""
+        best: tuple[_Plan, str] | None = None
+        for name in list(islice(self._waited_for, LOOKED_AT)):
+            if machine.id in self._models[name].holders:
+                plan = self._best(name, (machine.id,), now)
+                if plan is not None and (best is None or plan.net > best[0].net):
+                    best = plan, name
+        if best is None:
+            return []
+        decisions = self._switch(best[1], best[0], now)
+        self._tidy(best[1])
+        return decisions
+
+    def _candidates(self, model: _Model) -> Iterable[int]:
+        """Machines on which the model could be loaded: all of them, or a sample that moves on with each question."""
+        if len(model.holders) <= LOOKED_AT:
+            return tuple(model.holders)
+        if not model.sample:
+            model.sample = tuple(model.holders)
+        self._turn += SAMPLE
+        return [model.sample[(self._turn + step) * _STRIDE % len(model.sample)] for step in range(SAMPLE)]
+
+    def _best(self, name: str, numbers: Iterable[int], now: float) -> "_Plan | None":
+        model = self._models[name]
+        oldest = model.line.oldest()
+        if oldest is None:
+            return None
+        age = now - oldest.arrived
+        arriving = self._per_second(model, now)
+        horizon = HORIZON + age
+        capacities = self._capacities(name, now)
+        as_it_is = waiting(len(model.line), arriving, capacities, horizon)
+        best: _Plan | None = None
+        for number in numbers:
+            machine = self.machines.get(number)
+            if machine is None or not self._may_load(machine, name, model):
+                continue
+            seconds = self.speeds.load_seconds(number, model.size)
+            rate = self._rate(machine, name)
+            starved = age > AGE_MAX + seconds and not model.serving and not model.coming
+            for victim, drain, harm in self._victims(machine, model, oldest.arrived if starved else math.inf, now):
+                more = with_more(capacities, drain + seconds, rate)
+                gain = as_it_is - waiting(len(model.line), arriving, more, horizon)
+                net = gain - (STARVED if starved else MARGIN) * harm - LOAD_PRICE * seconds
+                if net > 0 and (best is None or net > best.net):
+                    best = _Plan(net, number, victim)
+        return best
+
+    def _may_load(self, machine: Machine, name: str, model: _Model) -> bool:
+        return (
+            machine.up
+            and machine.switch is None
+            and name not in machine.runners
+            and not machine.loading
+            and model.line.may_go(machine.id)
+        )
+
+    def _victims(
+        self, machine: Machine, model: _Model, since: float, now: float
+    ) -> Iterable[tuple[str | None, float, float]]:
+        """(who has to go, seconds until it is idle, harm): nobody where there is room, nor those whose requests wait since before `since`."""
+        if machine.has_room(model.size, self._sizes):
+            yield None, 0.0, 0.0
+            return
+        for name, runner in machine.runners.items():
+            oldest = self._models[name].line.oldest()
+            if oldest is not None and oldest.arrived <= since:
+                continue
+            yield name, self._drain_seconds(machine, runner, now), self._harm(machine, name, now)
+
+    def _harm(self, machine: Machine, name: str, now: float) -> float:
+        """What the requests for `name` wait more without this machine."""
+        model = self._models[name]
+        arriving = self._per_second(model, now)
+        capacities = self._capacities(name, now)
+        rate = model.serving.get(machine.id, 0.0)
+        less = [Capacity(step.at, max(0.0, step.rate - rate)) for step in capacities]
+        if less[-1].rate <= 0.0:
+            less = with_more(less, BACK + self.speeds.load_seconds(machine.id, model.size), rate)
+        queued = len(model.line)
+        return waiting(queued, arriving, less, HORIZON) - waiting(queued, arriving, capacities, HORIZON)
+
+    def _capacities(self, name: str, now: float) -> list[Capacity]:
+        """How many requests for the model can be served in a second, from when on."""
+        model = self._models[name]
+        if now > model.refreshed + REFRESHED:
+            model.refreshed = now
+            for number in model.serving:
+                model.serving[number] = self._rate(self.machines[number], name)
+            model.rate = math.fsum(model.serving.values())
+        later = sorted(self._ready(self.machines[n], name, now) for n in islice(model.coming, SAMPLE))
+        capacities = [Capacity(0.0, model.rate)]
+        for at, rate in later:
+            capacities.append(Capacity(at, capacities[-1].rate + rate))
+        if more := len(model.coming) - len(
+            later
+        ):  # a fleet that wakes up: the others are taken for as many of the last
+            capacities.append(Capacity(later[-1][0], capacities[-1].rate + more * later[-1][1]))
+        return capacities
+
+    def _ready(self, machine: Machine, name: str, now: float) -> tuple[float, float]:
+        """(seconds until it is loaded there, requests per second from then on)."""
+        load = self.speeds.load_seconds(machine.id, self._models[name].size)
+        if name in machine.runners:
+            return max(machine.runners[name].since + load - now, SOON), self._rate(machine, name)
+        switch = machine.switch
+        drain = self._drain_seconds(machine, machine.runners[switch.out], now) if switch is not None else 0.0
+        return drain + load, self._rate(machine, name)
+
+    def _rate(self, machine: Machine, name: str) -> float:
+        return machine.slots / self.speeds.service_seconds(machine.id, name, self._models[name].size)
+
+    def _drain_seconds(self, machine: Machine, runner: Runner, now: float) -> float:
+        """When the last of what runs is likely to be done."""
+        usual = self.speeds.service_seconds(machine.id, runner.model, self._models[runner.model].size)
+        return max((max(STILL * usual, usual - (now - since)) for since in runner.running.values()), default=0.0)
+
+    # Counts and indexes.
+
+    def _model(self, name: str) -> _Model:
+        if name not in self._models:
+            self._models[name] = _Model(line=Line(self._weights))
+        return self._models[name]
+
+    def _put(self, machine: Machine, runner: Runner) -> None:
+        machine.runners[runner.model] = runner
+        model = self._model(runner.model)
+        if runner.loading:
+            model.coming[machine.id] = None
+        else:
+            self._serves(model, machine.id, self._rate(machine, runner.model))
+        self._list(machine, runner)
+
+    def _drop(self, machine: Machine, name: str) -> None:
+        del machine.runners[name]
+        self._models[name].coming.pop(machine.id, None)
+        self._serves(self._models[name], machine.id, 0.0)
+
+    def _serves(self, model: _Model, number: int, rate: float) -> None:
+        model.rate += rate - model.serving.pop(number, 0.0)
+        if rate > 0.0:
+            model.serving[number] = rate
+        elif not model.serving:
+            model.rate = 0.0  # nothing is left of what rounding has added up
+
+    def _stay(self, machine: Machine) -> None:
+        """No switch any more; what was to go out takes requests again."""
+        switch, machine.switch = machine.switch, None
+        if switch is not None:
+            self._models[switch.into].coming.pop(machine.id, None)
+            if switch.out in machine.runners:
+                self._serves(self._models[switch.out], machine.id, self._rate(machine, switch.out))
+
+    def _tidy(self, name: str) -> None:
+        if not len(self._models[name].line):
+            self._waited_for.pop(name, None)
+
+    def _arrivals(self, model: _Model, now: float) -> float:
+        return model.arrivals * math.exp(-max(0.0, now - model.counted) / ARRIVALS) if model.arrivals else 0.0
+
+    def _per_second(self, model: _Model, now: float) -> float:
+        """Young counts are scaled up, for they have not had the time to fill."""
+        filled = 1.0 - math.exp(-max(1.0, now - self._begun) / ARRIVALS)
+        return self._arrivals(model, now) / ARRIVALS / filled
+
+
+class _Plan(NamedTuple):
+    """`net` are request-seconds of waiting saved."""
+
+    net: float
+    machine: int
+    victim: str | None

@@ -1,0 +1,137 @@
+"""Who waits for one model, and whose turn it is: priority classes, in each a deficit round robin over API keys, in tokens.
+
+Deficit round robin (Shreedhar and Varghese, 1995): each key gets a quantum of tokens for each round, a request is served when
+its key has saved enough for it. So a key that sends long prompts gets fewer of them through than one that sends short
+ones, and one that sends a thousand requests at once delays nobody else's by more than a round. Within a key: first come, first served.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+# As large as an ordinary request, so that in most rounds each key gets one through.
+QUANTUM = 1000.0
+
+
+class Waiting(NamedTuple):
+    """A request that has no slot yet. `tokens` are what it is expected to cost, `arrived` and `deadline` are of the caller's clock.
+
+    `tried` holds the machines that it may not go to, for it has failed there. `near` names the conversation it goes on with, 0 for none.
+    """
+
+    ticket: int
+    model: str
+    arrived: float
+    key: str = ""
+    priority: int = 0
+    tokens: float = 1000.0
+    near: int = 0
+    tried: frozenset[int] = frozenset()
+    deadline: float = float("inf")
+
+
+@dataclass(slots=True)
+class _Class:
+    """One priority: the keys in their round, and what each has saved."""
+
+    queues: dict[str, deque[Waiting]] = field(default_factory=dict)  # in the order of the round; none is empty
+    saved: dict[str, float] = field(default_factory=dict)
+
+
+class Line:
+    """The requests for one model. `weights` of keys default to 1."""
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self._weights = weights or {}
+        self._classes: dict[int, _Class] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Waiting]:
+        for priority in sorted(self._classes, reverse=True):
+            for queue in self._classes[priority].queues.values():
+                yield from queue
+
+    def push(self, waiting: Waiting) -> None:
+        queues = self._classes.setdefault(waiting.priority, _Class()).queues
+        queues.setdefault(waiting.key, deque()).append(waiting)
+        self._count += 1
+
+    def oldest(self) -> Waiting | None:
+        """The one that has waited longest, whoever's turn it is: the first of some key's queue."""
+        heads = (queue[0] for group in self._classes.values() for queue in group.queues.values())
+        return min(heads, key=lambda waiting: waiting.arrived, default=None)
+
+    def pop(self, machine: int) -> Waiting | None:
+        """Whose turn it is on `machine`; None where nobody may go there."""
+        for priority in sorted(self._classes, reverse=True):
+            if chosen := self._pop(self._classes[priority], machine):
+                if not self._classes[priority].queues:
+                    del self._classes[priority]
+                self._count -= 1
+                return chosen
+        return None
+
+    def may_go(self, machine: int) -> bool:
+        """Whether there is anybody who has not failed on `machine`."""
+        return any(machine not in waiting.tried for waiting in self)
+
+    def remove(self, ticket: int) -> Waiting | None:
+        """Takes out one that has left."""
+        for priority, group in self._classes.items():
+            for key, queue in group.queues.items():
+                for waiting in queue:
+                    if waiting.ticket == ticket:
+                        queue.remove(waiting)
+                        self._count -= 1
+                        _tidy(group, key)
+                        if not group.queues:
+                            del self._classes[priority]
+                        return waiting
+        return None
+
+    def _pop(self, group: _Class, machine: int) -> Waiting | None:
+        eligible = {key: w for key, q in group.queues.items() if (w := _first(q, machine)) is not None}
+        if not eligible:
+            return None
+        if len(eligible) == 1:
+            (key,) = eligible
+            group.saved.pop(key, None)  # alone: there is nobody to be fair to
+            return _take(group, key, eligible[key])
+        # How many whole rounds pass until somebody has saved enough: given at once, so that this takes no loop of rounds.
+        short = {k: (w.tokens - group.saved.get(k, 0.0)) / (QUANTUM * self._weight(k)) for k, w in eligible.items()}
+        rounds = max(0.0, min(short.values()))
+        for key in eligible:
+            group.saved[key] = group.saved.get(key, 0.0) + rounds * QUANTUM * self._weight(key)
+        key = next(k for k in eligible if short[k] <= rounds)
+        group.saved[key] -= eligible[key].tokens
+        # To the end of the round, so that equal keys take turns.
+        group.queues[key] = group.queues.pop(key)
+        return _take(group, key, eligible[key])
+
+    def _weight(self, key: str) -> float:
+        return self._weights.get(key, 1.0)
+
+
+def _first(queue: deque[Waiting], machine: int) -> Waiting | None:
+    return next((waiting for waiting in queue if machine not in waiting.tried), None)
+
+
+def _take(group: _Class, key: str, waiting: Waiting) -> Waiting:
+    queue = group.queues[key]
+    if queue[0] is waiting:
+        queue.popleft()
+    else:
+        queue.remove(waiting)
+    _tidy(group, key)
+    return waiting
+
+
+def _tidy(group: _Class, key: str) -> None:
+    """A key that waits for nothing saves nothing (otherwise one that was idle for long could claim it all at once)."""
+    if not group.queues[key]:
+        del group.queues[key]
+        group.saved.pop(key, None)

@@ -1,0 +1,266 @@
+"""Late binding with exact slots: what must hold whatever happens, and what a user would notice."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from olladist.scheduling.adaptive import AGE_MAX, Adaptive, Bind, Decision, Unload
+from olladist.scheduling.line import Waiting
+from olladist.scheduling.machines import Machine
+
+GB = 10**9
+
+
+def fleet(*machines: Machine, models: Sequence[str] = "abc", size: int = 8 * GB) -> Adaptive:
+    adaptive = Adaptive()
+    for machine in machines:
+        adaptive.add(machine)
+        adaptive.hold(machine.id, dict.fromkeys(models, size))
+    return adaptive
+
+
+def ask(ticket: int, model: str = "a", now: float = 0.0, **more: object) -> Waiting:
+    return Waiting(ticket, model, now, **more)  # type: ignore[arg-type]  # any field
+
+
+def test_the_first_request_loads_its_model() -> None:
+    """And the second waits here until the model is there, for nothing else would be gained."""
+    adaptive = fleet(Machine(1, slots=2, models_max=1))
+
+    assert adaptive.arrive(ask(1), 0.0) == [Bind(1, 1)]
+    assert adaptive.arrive(ask(2), 0.1) == []
+    assert adaptive.started(1, 5.0) == [Bind(2, 1)]
+
+
+def test_no_more_than_the_slots_are_ever_taken() -> None:
+    """The third waits until one of the first two is done."""
+    adaptive = fleet(Machine(1, slots=2, models_max=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    bound = [adaptive.arrive(ask(ticket), 1.0) for ticket in (1, 2, 3)]
+
+    assert bound == [[Bind(1, 1)], [Bind(2, 1)], []]
+    assert adaptive.finished(2, 2.0) == [Bind(3, 1)]
+
+
+def test_a_warm_machine_is_taken_before_a_cold_one() -> None:
+    """A free slot where the model is in memory needs no load."""
+    adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
+    adaptive.seen_loaded(2, ["a"], 0.0)
+
+    assert adaptive.arrive(ask(1), 1.0) == [Bind(1, 2)]
+
+
+def test_a_hot_model_gets_a_second_machine() -> None:
+    """When what waits for one is more than the load of another costs."""
+    adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    decisions = [decision for ticket in range(10) for decision in adaptive.arrive(ask(ticket, now=1.0), 1.0)]
+
+    assert {decision.machine for decision in decisions} == {1, 2}
+
+
+def test_a_model_makes_room_that_nobody_waits_for() -> None:
+    """It is unloaded by name: Ollama itself would choose by keep-alive, and might take the wrong one."""
+    adaptive = fleet(Machine(1, slots=1, models_max=2))
+    adaptive.seen_loaded(1, ["a", "b"], 0.0)
+    for ticket in range(3):
+        adaptive.arrive(ask(ticket, "a", 1.0), 1.0 + ticket)
+
+    assert adaptive.arrive(ask(9, "c", 60.0), 60.0) == [Unload(1, "b"), Bind(9, 1)]
+
+
+def test_a_cold_model_is_not_starved_by_a_hot_one() -> None:
+    """Clients in a closed loop on one model; a request for another gets the machine, within the bound on age and the time of the work."""
+    adaptive = fleet(Machine(1, slots=1, models_max=1))
+    now, ticket, running = 0.0, 0, -1
+    waits = {}
+    decisions: list[Decision] = list(adaptive.arrive(ask(0, "a", now), now))
+    adaptive.arrive(ask(1000, "b", 1.0), 1.0)
+    while 1000 not in waits and now < 10 * AGE_MAX:
+        now += 1.0
+        if running >= 0:
+            adaptive.speeds.answered(1, "a", 8 * GB, (100, 0.2), (40, 0.8))
+            decisions += adaptive.finished(running, now)
+        ticket += 1
+        decisions += adaptive.arrive(ask(ticket, "a", now), now)
+        decisions += adaptive.tick(now)
+        for decision in decisions:
+            if isinstance(decision, Bind):
+                waits[decision.ticket] = now
+                running = decision.ticket
+                decisions = [*adaptive.started(running, now)]
+
+    assert waits[1000] < 2 * AGE_MAX
+
+
+def test_who_leaves_is_forgotten() -> None:
+    """Its slot goes to the next, and so does its place."""
+    adaptive = fleet(Machine(1, slots=1, models_max=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    for ticket in (1, 2, 3):
+        adaptive.arrive(ask(ticket), 1.0)
+    assert adaptive.leave(2, 2.0) == []
+
+    assert adaptive.leave(1, 3.0) == [Bind(3, 1)]
+    assert adaptive.queued("a") == 0
+
+
+def test_who_has_waited_too_long_for_its_client_is_taken_out() -> None:
+    """And only that one."""
+    adaptive = fleet(Machine(1, slots=1, models_max=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    for ticket in (1, 2, 3):
+        adaptive.arrive(ask(ticket, deadline=10.0 if ticket == 2 else 20.0), 1.0)
+
+    assert [waiting.ticket for waiting in adaptive.expire(15.0)] == [2]
+    assert adaptive.finished(1, 16.0) == [Bind(3, 1)]
+
+
+def test_a_conversation_stays_where_its_cache_is() -> None:
+    """Among machines that are about as fast; but it never waits for it."""
+    adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.seen_loaded(2, ["a"], 0.0)
+    adaptive.arrive(ask(1), 1.0)
+    (second,) = adaptive.arrive(ask(2, near=77), 1.0)
+    adaptive.finished(1, 2.0)
+    adaptive.finished(2, 2.0)
+    assert isinstance(second, Bind)
+
+    assert adaptive.arrive(ask(3, near=77), 3.0) == [Bind(3, second.machine)]
+    assert len(adaptive.arrive(ask(4, near=77), 3.0)) == 1
+
+
+def test_a_machine_that_is_down_gets_nothing() -> None:
+    """What waits for it goes there when it is back."""
+    adaptive = fleet(Machine(1, slots=1))
+    adaptive.set_up(1, up=False, now=0.0)
+    assert adaptive.arrive(ask(1), 1.0) == []
+
+    assert adaptive.set_up(1, up=True, now=2.0) == [Bind(1, 1)]
+
+
+def test_a_failed_load_frees_the_machine() -> None:
+    """The next request tries elsewhere, or there again."""
+    adaptive = fleet(Machine(1, slots=1, models_max=1), Machine(2, slots=1, models_max=1))
+    (first,) = adaptive.arrive(ask(1), 0.0)
+    assert isinstance(first, Bind)
+    adaptive.finished(1, 1.0)
+
+    (again,) = adaptive.arrive(ask(1, tried=frozenset({first.machine})), 1.0)
+    assert again == Bind(1, 3 - first.machine)
+
+
+class Fleet(RuleBasedStateMachine):
+    """Three machines of two slots and two models each, four models, and everything that can happen, in any order."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.adaptive = fleet(*(Machine(n, slots=2, models_max=2) for n in (1, 2, 3)), models="abcd")
+        self.now = 0.0
+        self.tickets = 0
+        self.models: dict[int, str] = {}
+        self.bound: dict[int, int] = {}
+        self.queued: set[int] = set()
+        self.memory: dict[int, set[str]] = {1: set(), 2: set(), 3: set()}
+
+    def carry_out(self, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            if isinstance(decision, Unload):
+                assert not any(
+                    m == decision.machine and self.models[t] == decision.model for t, m in self.bound.items()
+                ), "what runs is never unloaded"
+                self.memory[decision.machine].discard(decision.model)
+            else:
+                assert decision.ticket in self.queued, "bound once, and only what waits"
+                self.queued.remove(decision.ticket)
+                self.bound[decision.ticket] = decision.machine
+                self.memory[decision.machine].add(self.models[decision.ticket])
+
+    @rule(model=st.sampled_from("abcd"), near=st.integers(0, 2), key=st.sampled_from("xy"), later=st.floats(0, 30))
+    def arrive(self, model: str, near: int, key: str, later: float) -> None:
+        self.now += later
+        self.tickets += 1
+        self.models[self.tickets] = model
+        self.queued.add(self.tickets)
+        self.carry_out(self.adaptive.arrive(ask(self.tickets, model, self.now, near=near, key=key), self.now))
+
+    @rule(which=st.integers(0, 20), later=st.floats(0, 30))
+    def start(self, which: int, later: float) -> None:
+        self.now += later
+        if self.bound:
+            ticket = sorted(self.bound)[which % len(self.bound)]
+            self.carry_out(self.adaptive.started(ticket, self.now))
+
+    @rule(which=st.integers(0, 20), later=st.floats(0, 30))
+    def finish(self, which: int, later: float) -> None:
+        self.now += later
+        if self.bound:
+            ticket = sorted(self.bound)[which % len(self.bound)]
+            del self.bound[ticket]
+            self.carry_out(self.adaptive.finished(ticket, self.now))
+
+    @rule(which=st.integers(0, 20))
+    def leave(self, which: int) -> None:
+        everybody = sorted(self.queued | set(self.bound))
+        if everybody:
+            ticket = everybody[which % len(everybody)]
+            self.queued.discard(ticket)
+            self.bound.pop(ticket, None)
+            self.carry_out(self.adaptive.leave(ticket, self.now))
+
+    @rule(number=st.integers(1, 3))
+    def power(self, number: int) -> None:
+        """Off and on; what was there comes again."""
+        self.carry_out(self.adaptive.set_up(number, up=False, now=self.now))
+        self.memory[number].clear()
+        again = [ticket for ticket, machine in self.bound.items() if machine == number]
+        for ticket in again:
+            del self.bound[ticket]
+            self.carry_out(self.adaptive.finished(ticket, self.now))
+            self.queued.add(ticket)
+            self.carry_out(self.adaptive.arrive(ask(ticket, self.models[ticket], self.now), self.now))
+        self.carry_out(self.adaptive.set_up(number, up=True, now=self.now))
+
+    @rule(number=st.integers(1, 3), models=st.sets(st.sampled_from("abcd"), max_size=2))
+    def look(self, number: int, models: set[str]) -> None:
+        """A listing, which may be older than what we did since."""
+        self.carry_out(self.adaptive.seen_loaded(number, models, self.now))
+
+    @rule(later=st.floats(0, 200))
+    def tick(self, later: float) -> None:
+        self.now += later
+        self.carry_out(self.adaptive.tick(self.now))
+
+    @invariant()
+    def slots_are_never_exceeded(self) -> None:
+        for number in (1, 2, 3):
+            for model in "abcd":
+                here = [t for t, m in self.bound.items() if m == number and self.models[t] == model]
+                assert len(here) <= 2
+
+    @invariant()
+    def it_counts_what_we_count(self) -> None:
+        assert sum(self.adaptive.queued(model) for model in "abcd") == len(self.queued)
+
+    def teardown(self) -> None:
+        """Whatever has happened: once everything ends in order, everybody has been served."""
+        for _ in range(400):
+            if not self.queued and not self.bound:
+                return
+            self.now += 10.0
+            for ticket in sorted(self.bound):
+                self.carry_out(self.adaptive.started(ticket, self.now))
+            for ticket in sorted(self.bound):
+                if ticket in self.bound:
+                    del self.bound[ticket]
+                    self.carry_out(self.adaptive.finished(ticket, self.now))
+            self.carry_out(self.adaptive.tick(self.now))
+        pytest.fail(f"never served: {sorted(self.queued)}")
+
+
+TestFleet = Fleet.TestCase
+TestFleet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
