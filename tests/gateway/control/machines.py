@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,10 @@ class Machines:
         body = {"model": model, "files": {"m.gguf": digest}, "stream": False}
         self.ask(name, "POST", "/api/create", json=body).raise_for_status()
         return self.models(name)[str(parse_name(model))]
+
+    def copy(self, source: str, name: str) -> None:
+        """All models of one host to another, files and all."""
+        shutil.copytree(self.store(source), self.store(name), dirs_exist_ok=True)
 
     def clear(self) -> None:
         """No host has any model."""

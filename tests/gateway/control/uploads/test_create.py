@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,7 @@ def wait_for_model(fleet: Machines, name: str, model: str) -> None:
 
 
 async def wait_until_listed(client: httpx.AsyncClient, names: set[str]) -> None:
-    async with asyncio.timeout(20):
-        while {row["name"] for row in (await client.get("/api/tags")).json()["models"]} != names:
-            await asyncio.sleep(0.1)
+    deadline = time.monotonic() + 20
+    while (listed := {row["name"] for row in (await client.get("/api/tags")).json()["models"]}) != names:
+        assert time.monotonic() < deadline, listed
+        await asyncio.sleep(0.1)
