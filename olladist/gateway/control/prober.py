@@ -69,12 +69,11 @@ class Prober:
 
     async def read_tags(self, numbers: Iterable[int], within: float) -> None:
         """Reads the models of these backends anew, whatever was read before; returns after `within` seconds at the latest."""
-        watches = [self._watched[number].watch for number in numbers if number in self._watched]
-        readings = [asyncio.ensure_future(watch.tags.anew()) for watch in watches]
-        if readings:
-            _, late = await asyncio.wait(readings, timeout=within)
-            for reading in late:
-                reading.cancel()
+        await _anew([self._watched[number].watch.tags for number in numbers if number in self._watched], within)
+
+    async def read_loaded(self, numbers: Iterable[int], within: float) -> None:
+        """The same for what is in memory."""
+        await _anew([self._watched[number].watch.loaded for number in numbers if number in self._watched], within)
 
     def check_tags(self, number: int) -> None:
         """Has one backend's models read again, without waiting for it."""
@@ -100,6 +99,14 @@ class Prober:
             self._watched[number] = _Watched(watch, self._group.create_task(watch.run()))
         elif change.after.health.wants_recheck and not change.before.health.wants_recheck:
             self._watched[number].watch.hurry.set()
+
+
+async def _anew(readings: list[Reading], within: float) -> None:
+    tasks = [asyncio.ensure_future(reading.anew()) for reading in readings]
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=within)
+        for task in late:
+            task.cancel()
 
 
 async def _all(readings: list[Reading], within: float) -> None:

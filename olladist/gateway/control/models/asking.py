@@ -20,12 +20,12 @@ from olladist.ollama.names import split_name
 from olladist.ollama.refusal import refusal
 from olladist.ollama.request import BadBody, read_body
 from olladist.ollama.routes import Route
+from olladist.scheduling.health import State
 
 # Removing the blobs of a large model from a slow disk takes some seconds.
 WITHIN = 60.0
 ANSWER_BYTES_MAX = 2**20
 # Who holds a model is asked anew before it is changed everywhere; a host that takes longer is known by its last listing.
-YOUNG = 0.2
 PATIENCE = 1.0
 
 
@@ -56,6 +56,12 @@ async def read_request(request: Request, route: Route, caller: Caller) -> Wanted
     if not split_name(asked.model).is_valid():
         return error_response(route.dialect, *refusal(route, asked.model))
     return must_use(caller, route, asked.model) or Wanted(body, asked.model, asked.stream)
+
+
+async def look(parts: Parts) -> None:
+    """What hosts have now, also what was put there this moment."""
+    live = [number for number, seen in parts.roster.seen.items() if seen.state is not State.DOWN]
+    await parts.prober.read_tags(live, PATIENCE)
 
 
 def roles(parts: Parts) -> tuple[Role, ...]:

@@ -9,12 +9,12 @@ from starlette.responses import Response
 
 from olladist.gateway.control.models.asking import (
     PATIENCE,
-    YOUNG,
     Outcome,
     Wanted,
     all_stores,
     as_it_is,
     ask,
+    look,
     nobody_has_it,
     read_request,
     shown,
@@ -49,7 +49,7 @@ async def copy(parts: Parts, request: Request, route: Route) -> Response:
         return error_response(route.dialect, 400, f"destination {gojson.quote(target)} is invalid")
     if refused := must_use(caller, route, target):
         return refused
-    await parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
+    await look(parts)
     return await Copying(parts, route, wanted, split_name(target).key).run()
 
 

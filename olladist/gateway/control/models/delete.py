@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from olladist.gateway.control.models.asking import (
     PATIENCE,
-    YOUNG,
     Outcome,
     all_stores,
     as_it_is,
     ask,
+    look,
     nobody_has_it,
     read_request,
     shown,
@@ -39,7 +39,7 @@ async def delete(parts: Parts, request: Request, route: Route) -> Response:
     if isinstance(wanted, Response):
         return wanted
     key = wanted.key
-    await parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
+    await look(parts)
     targets = holders(all_stores(parts, key))
     if not targets.now and not targets.away:
         return nobody_has_it(parts, route, wanted.model)

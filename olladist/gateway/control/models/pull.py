@@ -14,12 +14,11 @@ from starlette.responses import Response
 from olladist.gateway.control.backends import Backend, Role
 from olladist.gateway.control.models.asking import (
     ANSWER_BYTES_MAX,
-    PATIENCE,
-    YOUNG,
     Wanted,
     all_stores,
     as_it_is,
     error_text,
+    look,
     read_request,
     roles,
     shown,
@@ -49,7 +48,7 @@ async def pull(parts: Parts, request: Request, route: Route) -> Response:
     wanted = await read_request(request, route, caller)
     if isinstance(wanted, Response):
         return wanted
-    await parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
+    await look(parts)
     targets = _targets(parts, wanted.key)
     if not targets.now:
         why = f": {shown(store.host for store in targets.away)}" if targets.away else ""

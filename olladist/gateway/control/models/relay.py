@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from olladist.gateway.control.backends import Backend
-from olladist.gateway.control.models.asking import PATIENCE, YOUNG, read_request
+from olladist.gateway.control.models.asking import look, read_request
 from olladist.gateway.control.models.designated import designated
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.refusals import RETRY_AFTER
@@ -30,7 +30,7 @@ async def push(parts: Parts, request: Request, route: Route) -> Response:
     wanted = await read_request(request, route, caller)
     if isinstance(wanted, Response):
         return wanted
-    await parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
+    await look(parts)
     roster = parts.roster
     chosen = designated(roster, parts.declared)
     holders = roster.able(roster.holders_in_play(wanted.key))

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from olladist.gateway.control.backends import Backend
-from olladist.gateway.control.models.asking import PATIENCE, YOUNG, as_it_is, ask_node, error_text, nobody_has_it, shown
+from olladist.gateway.control.models.asking import PATIENCE, as_it_is, ask_node, error_text, look, nobody_has_it, shown
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.rights import must_use, who
 from olladist.gateway.control.roster import Seen
@@ -40,18 +40,16 @@ async def unload(parts: Parts, request: Request, route: Route) -> Response:
             route.dialect, 501, "this is the gateway's control process: ask the gateway's own address"
         )
     key = split_name(asked.model).key
-    await asyncio.gather(
-        parts.prober.refresh_loaded(older_than=YOUNG, within=PATIENCE),
-        parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE),
-    )
     roster = parts.roster
+    await look(parts)
     holders = roster.able(roster.holders_in_play(key))
+    await parts.prober.read_loaded([holder.id for holder in holders], PATIENCE)
     if not holders:
         return nobody_has_it(parts, route, asked.model)
     loaded = [holder for holder in holders if in_memory(roster.seen[holder.id], key)]
     # Where it is nowhere in memory one holder says what an Ollama says then.
     answer = await _everywhere(parts, loaded or holders[:1], route, body)
-    await parts.prober.refresh_loaded(older_than=0, within=PATIENCE)
+    await parts.prober.read_loaded([holder.id for holder in loaded], PATIENCE)
     return answer
 
 
@@ -69,8 +67,8 @@ async def _everywhere(parts: Parts, backends: list[Backend], route: Route, body:
         except Failed as failed:
             return failed
 
-    given = dict(zip(backends, await asyncio.gather(*map(one, backends)), strict=True))
-    answers = [(answer, backend) for backend, answer in given.items() if isinstance(answer, Answered)]
+    given = list(zip(backends, await asyncio.gather(*map(one, backends)), strict=True))
+    answers = [(answer, backend) for backend, answer in given if isinstance(answer, Answered)]
     good = [(answer, backend) for answer, backend in answers if answer.status == 200]
     bad = [(answer, backend) for answer, backend in answers if answer.status not in {200, 404}]
     if len(bad) == 1 and len(backends) == 1:
@@ -80,5 +78,5 @@ async def _everywhere(parts: Parts, backends: list[Backend], route: Route, body:
         return error_response(route.dialect, 500, f"not unloaded on {reasons}")
     for answer, backend in good or answers:
         return as_it_is(answer, backend.node)
-    reasons = shown(f"{backend.node} ({failure})" for backend, failure in given.items())
+    reasons = shown(f"{backend.node} ({failure})" for backend, failure in given)
     return error_response(route.dialect, 503, f"not unloaded: {reasons}", retry_after=1)
