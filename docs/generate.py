@@ -12,8 +12,10 @@ import typer
 
 from olladist.cli.app import app
 from olladist.gateway.control import documents as gateway
+from olladist.gateway.control.drain import Drained
 from olladist.gateway.control.families import GROUPS, Family, Kind
 from olladist.gateway.control.holdings import Models
+from olladist.gateway.control.reload import NotReloaded, Reloaded
 from olladist.gateway.control.statistics import Statistics
 from olladist.output import documents
 
@@ -131,6 +133,9 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "gateway-nodes": gateway.Nodes,
     "gateway-models": Models,
     "gateway-stats": Statistics,
+    "gateway-reload": Reloaded,
+    "gateway-not-reloaded": NotReloaded,
+    "gateway-drain": Drained,
 }
 
 
