@@ -1,6 +1,8 @@
 import asyncio
 import os
 import signal
+import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -30,6 +32,20 @@ async def test_a_gateway_starts_serves_and_ends() -> None:
 
         assert await asyncio.wait_for(running.process.wait(), 20) == signal.SIGTERM
         assert not any(alive(pid) for pid in mine)
+
+
+async def test_systemd_is_told_when_it_serves_and_when_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Type=notify: READY=1 not before clients are served, STOPPING=1 at the signal."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        async with launched() as running:
+            assert systemd.recv(100) == b"READY=1"
+            assert await running.asked() == (200, PROMPT)
+            running.process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(running.process.wait(), 20)
+            assert systemd.recv(100) == b"STOPPING=1"
 
 
 async def test_a_control_process_that_is_killed_costs_nothing() -> None:
