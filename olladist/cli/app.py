@@ -25,6 +25,7 @@ from olladist.cli.options import Globals
 from olladist.cli.plan import plan
 from olladist.cli.proxy import proxy
 from olladist.cli.restart import restart
+from olladist.cli.simulate import simulate
 from olladist.cli.ssh import ssh
 from olladist.cli.status import status
 from olladist.cli.uninstall import uninstall
@@ -149,6 +150,7 @@ app.command("exec", context_settings=FOREIGN_WORDS)(exec_)
 app.command()(logs)
 app.command(context_settings=FOREIGN_WORDS)(ssh)
 app.command()(demo)
+app.command()(simulate)
 
 
 def report_defect(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

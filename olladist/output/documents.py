@@ -351,3 +351,38 @@ class DoctorDocument(msgspec.Struct, frozen=True, kw_only=True):
     version: Literal[1] = 1
     findings: tuple[DoctorFinding, ...]
     summary: dict[str, bool]
+
+
+class SimulatedSpread(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds."""
+
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+
+
+class SimulatedStrategy(msgspec.Struct, frozen=True, kw_only=True):
+    """`first`: to the first token. `to_bound`: its p95 over the bound's. `fairness`: Jain's index over the keys' waits. `decision_us`: CPU of a decision, 0 where it was not measured."""
+
+    name: str
+    first: SimulatedSpread
+    total: SimulatedSpread
+    to_bound: float
+    loads: int
+    slot_use: float
+    fairness: float
+    cut: int
+    decision_us: float
+
+
+class SimulateDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist simulate`. `bound`: to the first token, if every model were in every memory and all slots one pool."""
+
+    schema: Literal["olladist.simulate"] = "olladist.simulate"
+    version: Literal[1] = 1
+    requests: int
+    hosts: int
+    models: int
+    bound: SimulatedSpread
+    strategies: tuple[SimulatedStrategy, ...]

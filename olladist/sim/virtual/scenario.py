@@ -102,6 +102,14 @@ def make(shape: Shape) -> Scenario:
     return Scenario(shape.name, hosts, models, jobs, failures)
 
 
+def replayed(shape: Shape, jobs: tuple[Job, ...]) -> Scenario:
+    """The hosts of `shape` and the requests of a trace, whose models get sizes by the seed."""
+    dice = random.Random(shape.seed)  # noqa: S311  a simulation, to be repeated
+    names = sorted({job.model for job in jobs})
+    hosts = tuple(_host(number, shape) for number in range(shape.hosts))
+    return Scenario("trace", hosts, tuple(Model(name, dice.uniform(*shape.sizes)) for name in names), jobs)
+
+
 def seconds_of(host: Host, model: Model, prompt: float, output: float) -> tuple[float, float]:
     """(until the first token, from then to the end) for a request that has a slot."""
     factor = host.speed * REFERENCE / model.size

@@ -1,0 +1,67 @@
+"""What a simulation shows: one row for each placement, the least that is possible below."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from olladist.output.documents import SimulateDocument, SimulatedSpread, SimulatedStrategy
+from olladist.output.table import NONE, plain_table
+from olladist.sim.virtual.compare import Result
+from olladist.sim.virtual.report import Spread
+from olladist.sim.virtual.scenario import Scenario
+
+_HEADINGS = ("STRATEGY", "MEAN", "P50", "P95", "P99", "× BOUND", "TOTAL P95", "LOADS", "SLOT USE", "FAIRNESS", "CUT")
+
+
+def result_table(results: Sequence[Result], bound: Spread) -> Table:
+    """Seconds to the first token, but for the total; `× BOUND` compares p95 with the least that is possible."""
+    table = plain_table(*_HEADINGS)
+    for result in results:
+        figures = result.figures
+        table.add_row(
+            result.strategy,
+            *_seconds(figures.first),
+            f"{_ratio(figures.first, bound):.1f}",
+            f"{figures.total.p95:.1f}",
+            str(figures.loads),
+            f"{figures.slot_use:.0%}",
+            f"{figures.fairness:.2f}",
+            str(figures.cut),
+        )
+    table.add_row("(bound)", *_seconds(bound), "1.0", *[NONE] * 5)
+    return table
+
+
+def describe_simulation(scenario: Scenario, results: Sequence[Result], bound: Spread) -> SimulateDocument:
+    return SimulateDocument(
+        requests=len(scenario.jobs),
+        hosts=len(scenario.hosts),
+        models=len(scenario.models),
+        bound=_spread(bound),
+        strategies=tuple(
+            SimulatedStrategy(
+                name=result.strategy,
+                first=_spread(result.figures.first),
+                total=_spread(result.figures.total),
+                to_bound=_ratio(result.figures.first, bound),
+                loads=result.figures.loads,
+                slot_use=result.figures.slot_use,
+                fairness=result.figures.fairness,
+                cut=result.figures.cut,
+                decision_us=result.decision * 1e6,
+            )
+            for result in results
+        ),
+    )
+
+
+def _seconds(spread: Spread) -> list[str]:
+    return [f"{value:.2f}" for value in (spread.mean, spread.p50, spread.p95, spread.p99)]
+
+
+def _ratio(spread: Spread, bound: Spread) -> float:
+    return spread.p95 / bound.p95 if bound.p95 else 1.0
+
+
+def _spread(spread: Spread) -> SimulatedSpread:
+    return SimulatedSpread(mean=spread.mean, p50=spread.p50, p95=spread.p95, p99=spread.p99)
