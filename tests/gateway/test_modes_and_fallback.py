@@ -45,6 +45,10 @@ async def test_the_chain_from_a_host_to_nothing(gate: Whole) -> None:
     await gate.knows_down(gate.gpu1, gate.gpu2)
     await client.chat("tiny", [{"role": "user", "content": "hi"}])
     assert gate.headers["x-ollama-fallback-reason"] == "every host that has it is down"
+    assert {model.model for model in (await client.list()).models} == {"tiny:latest", "mine:latest"}
+    assert gate.headers["x-ollama-fallback-reason"] == "no host can be reached"
+    await client.show("tiny")
+    assert gate.answered_by()[:2] == ("local", "local")
 
     await gate.local.kill()
     for restart in (False, True):

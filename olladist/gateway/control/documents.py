@@ -155,7 +155,7 @@ class Nodes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def ollama_version(parts: Parts) -> str:
     """What the fleet says its version is: the lowest of those that are there, for that is what all of them can do."""
-    versions = [seen.version for seen in parts.roster.live().values() if is_version(seen.version)]
+    versions = [seen.version for seen in parts.roster.shown().values() if is_version(seen.version)]
     return min(versions, key=version_key, default=parts.version)
 
 

@@ -62,6 +62,12 @@ def reason(first: Role, passed: Sequence[Passed], *, reachable: bool) -> str:
     return "".join(char if " " <= char <= "~" else "?" for char in text)
 
 
+def header_fields(serving: Serving, role: Role, why: str) -> dict[str, str]:
+    """What an answer from there carries beside its own fields; nothing where it is the first choice."""
+    standing_in = word(serving, role)
+    return {"X-Ollama-Fallback": standing_in, "X-Ollama-Fallback-Reason": why} if standing_in else {}
+
+
 def _local(passed: Sequence[Passed], *, reachable: bool) -> str:
     if not reachable:
         return "the local Ollama cannot be reached"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from olladist.gateway.control import documents
+from olladist.gateway.control import documents, fallback
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.catalog import merge_loaded, merge_tags, openai_model
 from olladist.gateway.control.parts import Parts
@@ -45,23 +45,32 @@ class Listings:
         return json_response({"version": documents.ollama_version(self._parts)})
 
     async def tags(self, request: Request, _route: Route) -> Response:
-        return json_response({"models": [row.fields for row in await self._tags(request)]})
+        rows = await self._tags(request)
+        return json_response({"models": [row.fields for row in rows]}, headers=self._standing_in())
 
     async def ps(self, request: Request, _route: Route) -> Response:
         await self._parts.prober.refresh_loaded(older_than=YOUNG, within=PATIENCE)
         rows = merge_loaded({node: seen.loaded for node, seen in self._parts.roster.shown().items()})
-        return json_response({"models": [row.fields for row in self._visible(request, rows)]})
+        rows = self._visible(request, rows)
+        return json_response({"models": [row.fields for row in rows]}, headers=self._standing_in())
 
     async def openai_models(self, request: Request, _route: Route) -> Response:
         rows = [openai_model(row) for row in await self._tags(request)]
         # `null` for none: a nil slice of Go (openai/openai.go ToListCompletion). json.Encoder ends with a newline.
-        return response(framing.encode({"object": "list", "data": rows or None}) + b"\n", "application/json")
+        body = framing.encode({"object": "list", "data": rows or None}) + b"\n"
+        return response(body, "application/json", headers=self._standing_in())
 
     async def _tags(self, request: Request) -> list[Row]:
         """Of whoever the mode asks first: the fleet, or the local Ollama."""
         await self._parts.prober.refresh_tags(older_than=YOUNG, within=PATIENCE)
         rows = merge_tags({node: seen.tags for node, seen in self._parts.roster.shown().items()})
         return self._visible(request, rows)
+
+    def _standing_in(self) -> dict[str, str]:
+        """Header fields of a listing that is not of the mode's first choice: nobody of it can be reached."""
+        roster = self._parts.roster
+        why = fallback.reason(roster.serving.order[0], (), reachable=False)
+        return fallback.header_fields(roster.serving, roster.shown_role(), why)
 
     def _visible(self, request: Request, rows: list[Row]) -> list[Row]:
         return visible(who(request, self._parts), rows, lambda row: row.key)

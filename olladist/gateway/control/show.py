@@ -3,6 +3,7 @@
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from olladist.gateway.control import fallback
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.catalog import merge_tags, openai_model
 from olladist.gateway.control.lease_server import LOOK_AGAIN
@@ -18,6 +19,7 @@ from olladist.ollama import framing
 from olladist.ollama.names import is_cloud, split_name
 from olladist.ollama.request import BadBody, read_body
 from olladist.ollama.routes import Route, parameter
+from olladist.scheduling.health import State
 
 # `verbose` gives every token of the vocabulary: 256 000 of them and as many merges are about 15 MB.
 ANSWER_BYTES_MAX = 64 * 2**20
@@ -56,7 +58,7 @@ class Shower:
                 self._parts.roster.forget(backend.id, key)
                 self._parts.prober.check_tags(backend.id)
             elif answer.status < 500:
-                return as_it_is(answer, backend.node)
+                return self._said(as_it_is(answer, backend.node), backend, key, tried[:-1])
             else:
                 failed = as_it_is(answer, backend.node)
         return failed or self._refusal(route, model, tuple(tried))
@@ -68,11 +70,12 @@ class Shower:
             return refused
         key = split_name(model).key
         await self._look_again(key)
-        seen = self._parts.roster.seen
-        rows = merge_tags({backend.node: seen[backend.id].tags for backend in self._holders(key)})
+        seen, holders = self._parts.roster.seen, self._holders(key)
+        rows = merge_tags({b.node: seen[b.id].tags for b in holders if b.role is holders[0].role})
         for row in rows:
             if row.key == key:
-                return response(framing.encode(openai_model(row, model)) + b"\n", "application/json")
+                answer = response(framing.encode(openai_model(row, model)) + b"\n", "application/json")
+                return self._said(answer, holders[0], key, [])
         return self._refusal(route, model, ())
 
     async def _ask(self, backend: Backend, body: bytes) -> Answered:
@@ -89,6 +92,20 @@ class Shower:
         chosen = designated(self._parts.roster, self._parts.declared) if is_cloud(model) and not holders else None
         # What is in Ollama's cloud is known to the node that is signed in there, listed or not.
         return holders if chosen is None else self._parts.roster.able((chosen,))
+
+    def _said(self, answer: Response, backend: Backend, key: str, failed: list[int]) -> Response:
+        """With what a client is told where somebody stands in for the mode's first choice."""
+        roster = self._parts.roster
+        first = roster.serving.order[0]
+        mine = set(roster.of_role(first))
+        passed = dict.fromkeys(roster.holders_in_play(key), fallback.DOWN) | dict.fromkeys(failed, "it failed")
+        why = fallback.reason(
+            first,
+            [fallback.Passed(roster.backends[number].node, passed[number]) for number in sorted(mine & passed.keys())],
+            reachable=any(roster.seen[number].state is not State.DOWN for number in mine),
+        )
+        answer.headers.update(fallback.header_fields(roster.serving, backend.role, why))
+        return answer
 
     def _holders(self, key: str) -> list[Backend]:
         roster = self._parts.roster

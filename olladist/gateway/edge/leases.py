@@ -201,5 +201,7 @@ class Leases(asyncio.Protocol):
             asker.granted(backend, Grant(asker.lease, backend.id, fallback, reason))
         elif any(key in known.models for known in self._backends):
             asker.refused(503, f"no host with the model {asker.model!r} can be reached, please try again", 1)
+        elif not any(known.up and known.role != "cache" for known in self._backends):
+            asker.refused(503, "no host can be reached, please try again", 1)
         else:
             asker.refused(*refusal(asker.route, asker.model), 0)

@@ -299,6 +299,17 @@ def test_a_reason_is_one_line_of_printable_ascii(passed: list[Passed]) -> None:
         assert text
 
 
+def test_what_an_answer_says_of_where_it_is_from() -> None:
+    """The first choice says nothing; what stands in says what it is, and why."""
+    serving = Serving(Mode.DISTRIBUTED, BOTH, URL)
+
+    assert fallback.header_fields(serving, Role.NODE, "x") == {}
+    assert fallback.header_fields(serving, Role.LOCAL, "no host can be reached") == {
+        "X-Ollama-Fallback": "local",
+        "X-Ollama-Fallback-Reason": "no host can be reached",
+    }
+
+
 def test_long_lists_are_cut() -> None:
     """A header is not the place for a fleet."""
     passed = [Passed(f"gpu{n}", "it answered 500") for n in range(8)]

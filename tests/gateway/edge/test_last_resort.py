@@ -96,6 +96,19 @@ async def test_the_last_answer_of_a_host_is_given_where_nobody_stands_in(gate: G
     assert await client.answer() == (503, b'{"error":"server busy"}')
 
 
+async def test_alone_with_nobody_a_worker_does_not_say_what_models_there_are(gate: Gateway) -> None:
+    """503: a host that is away may have it. Kept answers are no host."""
+    node = await gate.add("cache")
+    node.role = "cache"
+    await gate.joined()
+    await gate.control.stop()
+    await until(lambda: gate.edge.worker.leases._transport is None, "the worker is alone")
+    client = await gate.client()
+    client.send(post(body=b'{"model":"unknown"}'))
+
+    assert await client.answer() == (503, b'{"error":"no host can be reached, please try again"}')
+
+
 @pytest.mark.parametrize("died", [False, True])
 async def test_alone_a_worker_keeps_to_the_same_bounds(gate: Gateway, died: bool) -> None:
     """While the control process is away the local Ollama is asked after three hosts, and nobody after two that died."""
