@@ -12,6 +12,10 @@ from olladist.gateway.settings import Settings
 from olladist.inventory.model import Host, Inventory, Strategy, Transport
 from olladist.inventory.parse import parse, read
 from olladist.inventory.select import select
+from olladist.ollama.release import is_version, normalise, version_key
+
+# What a fleet says its version is while nobody has said it: no feature of any client is asked for by it.
+NO_VERSION = "0.0.0"
 
 log = structlog.get_logger()
 
@@ -96,3 +100,9 @@ def first_declaration(settings: Settings) -> Declaration:
         return _declaration(settings, kept.read_text("utf-8"))
     keep(settings, declaration)
     return declaration
+
+
+def configured_version(hosts: tuple[Host, ...]) -> str:
+    """The lowest exact version that the inventory asks for."""
+    versions = [normalise(host.ollama) for host in hosts if is_version(host.ollama)]
+    return min(versions, key=version_key, default=NO_VERSION)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from olladist.gateway.control.cache import Cache
 from olladist.gateway.control.choices import Choices
-from olladist.gateway.control.declared import Declared
+from olladist.gateway.control.declared import Declared, configured_version
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.drain import Drain
 from olladist.gateway.control.keys import Keys
@@ -22,7 +22,7 @@ from olladist.gateway.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`version` is what /api/version says while no backend does; `started` is of the clock `now`; `state` is as in state.py.
+    """`started` is of the clock `now`; `state` is as in state.py.
 
     `declared` holds the inventory as the last reload has left it: ask it when something is to be done, keep nothing of it.
     """
@@ -30,7 +30,6 @@ class Parts:
     settings: Settings
     declared: Declared
     state: sqlite3.Connection
-    version: str
     now: Callable[[], float]
     started: float
     roster: Roster
@@ -45,3 +44,8 @@ class Parts:
     stores: HostStores
     reload: Reload
     drain: Drain
+
+    @property
+    def version(self) -> str:
+        """What /api/version says while no backend does."""
+        return configured_version(self.declared.hosts)

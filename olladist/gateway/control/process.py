@@ -37,14 +37,10 @@ from olladist.gateway.control.tunnels import Tunnels, Unattended
 from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.control.watch import Pace, Way
 from olladist.gateway.settings import Settings
-from olladist.inventory.model import Host
-from olladist.ollama.release import is_version, normalise, version_key
 from olladist.ssh.connections import Connections
 
 # A start waits this long for hosts that do not answer; what comes later is picked up when it comes.
 FIRST_ANSWERS = 3.0
-# What a fleet says its version is while nobody has said it: no feature of any client is asked for by it.
-NO_VERSION = "0.0.0"
 
 log = structlog.get_logger()
 
@@ -125,7 +121,6 @@ def assemble(
         settings=settings,
         declared=declared,
         state=state,
-        version=configured_version(declared.hosts),
         now=now,
         started=now(),
         roster=roster,
@@ -158,12 +153,6 @@ async def _reload_whenever(asked: asyncio.Event, reload: Reload) -> None:
         asked.clear()
         with suppress(OlladistError):  # which has been logged
             await reload.again()
-
-
-def configured_version(hosts: tuple[Host, ...]) -> str:
-    """The lowest exact version that the inventory asks for."""
-    versions = [normalise(host.ollama) for host in hosts if is_version(host.ollama)]
-    return min(versions, key=version_key, default=NO_VERSION)
 
 
 def _report(change: Change) -> None:

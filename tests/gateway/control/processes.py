@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from olladist.gateway.control import documents
+from olladist.gateway.lease import Ask, Grant, Hello, ToWorker, Unpacker, pack
 from olladist.gateway.settings import Settings, encode
 from tests.gateway.control.nodes import wait_until
 
@@ -42,6 +43,24 @@ class Control:
         ready = Path(self.settings.api_socket)
         await wait_until(lambda: ready.exists() or self.process.returncode is not None, "the socket", 30)
         assert self.process.returncode is None, self.log
+
+
+class Worker:
+    """A worker's end of lease.sock, as far as it asks."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.unpacker: Unpacker[ToWorker] = Unpacker(ToWorker)
+        writer.write(pack(Hello(1, 99)))
+
+    async def granted(self, number: int, model: str = "tiny") -> int:
+        """The backend that it is granted, whatever else it is told meanwhile."""
+        self.writer.write(pack(Ask(number, model, "chat")))
+        while True:
+            for message in self.unpacker.feed(await self.reader.read(65536)):
+                if isinstance(message, Grant):
+                    return message.backend
 
 
 @asynccontextmanager

@@ -9,10 +9,10 @@ import pytest
 
 from olladist.errors import UsageError
 from olladist.gateway.control.drain import Drained, nodes_meant
-from olladist.gateway.lease import Ask, Done, Grant, Hello, ToWorker, Unpacker, pack
+from olladist.gateway.lease import Done, pack
 from olladist.inventory.parse import parse
 from tests.gateway.control.nodes import Node, running, tag
-from tests.gateway.control.processes import Control, control
+from tests.gateway.control.processes import Control, Worker, control
 from tests.gateway.control.test_reload import write
 
 INVENTORY = """
@@ -31,23 +31,6 @@ async def drain(c: Control, *nodes: str, path: str = "/admin/drain", force: bool
     answer = await c.operator.post(path, json={"nodes": nodes, "force": force})
     assert answer.status_code == 200, answer.text
     return msgspec.json.decode(answer.content, type=Drained)
-
-
-class Worker:
-    """A worker that asks for "tiny"."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.unpacker: Unpacker[ToWorker] = Unpacker(ToWorker)
-        writer.write(pack(Hello(1, 99)))
-
-    async def granted(self, number: int) -> int:
-        self.writer.write(pack(Ask(number, "tiny", "chat")))
-        while True:
-            for message in self.unpacker.feed(await self.reader.read(65536)):
-                if isinstance(message, Grant):
-                    return message.backend
 
 
 async def test_a_drained_node_finishes_what_runs_and_gets_nothing_new(run_dir: Path) -> None:

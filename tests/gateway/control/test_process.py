@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from olladist.gateway.control.process import configured_version
+from olladist.gateway.control.declared import configured_version
 from olladist.gateway.lease import Access, Ask, Done, Grant, Hello, Table, ToWorker, Unpacker, pack
 from olladist.inventory.model import Host
 from tests.gateway.control.nodes import HANG, Node, running, tag, wait_until

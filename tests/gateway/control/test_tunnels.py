@@ -1,10 +1,15 @@
 """Tunnels, over real SSH servers on this machine: the node behind each is a scripted Ollama on the host's loopback."""
 
+import asyncio
+from contextlib import closing
 from pathlib import Path
 
+import httpx
+
+from olladist.gateway.lease import Done, pack
 from olladist.sim.hosts import ThrowawayHosts
-from tests.gateway.control.nodes import Node, running, tag
-from tests.gateway.control.processes import control
+from tests.gateway.control.nodes import Node, running, tag, wait_until
+from tests.gateway.control.processes import Worker, control
 
 
 def behind(hosts: ThrowawayHosts) -> list[Node]:
@@ -31,6 +36,31 @@ async def test_hosts_are_reached_through_tunnels(run_dir: Path) -> None:
             assert len(list((run_dir / "tunnels").iterdir())) == 2
 
     assert list((run_dir / "tunnels").iterdir()) == []
+
+
+async def test_a_host_that_leaves_keeps_its_tunnel_for_what_runs_there(run_dir: Path) -> None:
+    """The socket is there until the last request has ended; one that stays is not opened anew."""
+    with ThrowawayHosts(run_dir / "hosts", ["gpu1", "gpu2"]) as hosts:
+        nodes = behind(hosts)
+        inventory = run_dir / "inventory.toml"
+        inventory.write_text(hosts.inventory())
+        async with running(*nodes), control(run_dir, inventory, accept_new=True) as c:
+            worker = Worker(*await asyncio.open_unix_connection(c.settings.lease_socket))
+            with closing(worker.writer):
+                backend = await worker.granted(1, "only1")
+                mine, stays = run_dir / f"tunnels/{backend}.sock", run_dir / f"tunnels/{1 - backend}.sock"
+                opened = stays.stat().st_ino
+
+                inventory.write_text(hosts.inventory().partition("[hosts.gpu2]")[0])
+                done = (await c.operator.post("/admin/reload")).json()
+
+                assert done["removed"] == ["gpu2"]
+                client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(mine)))
+                async with client:
+                    assert (await client.get("http://127.0.0.1/api/version")).status_code == 200
+                worker.writer.write(pack(Done(1, backend, "served", 200)))
+                await wait_until(lambda: not mine.exists(), "the tunnel is closed")
+                assert stays.stat().st_ino == opened
 
 
 async def test_a_host_without_power_goes_and_comes_back(run_dir: Path) -> None:
