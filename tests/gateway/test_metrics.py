@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prometheus_client import parser
 
-from tests.gateway.whole import Whole, until, whole
+from tests.gateway.whole import ADMIN, TOKEN, Whole, until, whole
 
 EMBED = {"model": "tiny", "input": "The same each time."}
 
@@ -49,6 +49,26 @@ async def test_retries_fallbacks_and_kept_answers_are_counted(tmp_path: Path) ->
         assert await value(gateway, "olladist_probe_failures_total") >= 3
         assert await value(gateway, "olladist_worker_resident_bytes", worker="1") > 2**20
         assert await value(gateway, "olladist_workers") == 1
+
+
+async def test_a_users_key_opens_nothing_that_is_for_those_who_watch(tmp_path: Path) -> None:
+    """Metrics and statistics want the admin token once there are keys; health and readiness want nothing."""
+    key = "0123456789abcdef"
+    async with whole(tmp_path) as gateway:
+        environ = {"CI_KEY": key, "OLLAMA_ADMIN_TOKEN": TOKEN}
+        await gateway.start(environ, inventory='[gateway.keys.ci]\nkey_env = "CI_KEY"\nmanage = true')
+        got: dict[str, list[int]] = {}
+        async with gateway.http() as client:
+            for path in ("/metrics", "/admin/stats", "/healthz", "/readyz"):
+                for headers in ({}, {"authorization": f"Bearer {key}"}, {"x-api-key": key}, ADMIN):
+                    got.setdefault(path, []).append((await client.get(path, headers=headers)).status_code)
+
+    assert got == {
+        "/metrics": [401, 401, 401, 200],
+        "/admin/stats": [401, 401, 401, 200],
+        "/healthz": [200] * 4,
+        "/readyz": [200] * 4,
+    }
 
 
 async def is_at_least(gateway: Whole, wanted: float, name: str, **labels: str) -> bool:
