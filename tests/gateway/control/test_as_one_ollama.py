@@ -45,6 +45,39 @@ CASES: tuple[tuple[str, str, bytes], ...] = (
     ("GET", "/api/tags/", b""),
     ("GET", "/api/%74ags", b""),
     ("GET", "/api/nope", b""),
+    *(
+        (method, path, body)
+        for method, path in (
+            ("POST", "/api/pull"),
+            ("POST", "/api/push"),
+            ("POST", "/api/copy"),
+            ("DELETE", "/api/delete"),
+        )
+        for body in (
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b"{}",
+            b'{"model":5}',
+            b'{"source":5}',
+            b'{"model":"-/x","source":"-","destination":"y"}',
+            b'{"name":"nope","source":"nope","destination":"y"}',
+            b'{"name":"nope","stream":false,"source":"tiny","destination":"-"}',
+            b'{"model":"nope","stream":5}',
+            b'{"model":"nope","insecure":5}',
+            b'{"MODEL":"nope","Source":"nope","destination":"x"} and more',
+        )
+    ),
+    # Twice the same: what one of them changes the other finds changed.
+    ("POST", "/api/pull", b'{"model":"llama3.2:1b"}'),
+    ("POST", "/api/pull", b'{"model":"LLAMA3.2:1b","stream":false}'),
+    ("POST", "/api/copy", b'{"source":"llama3.2:1b","destination":"twin"}'),
+    ("POST", "/api/push", b'{"model":"llama3.2:1b"}'),
+    ("POST", "/api/push", b'{"model":"llama3.2:1b","stream":false}'),
+    ("GET", "/api/pull", b""),
+    ("POST", "/api/delete", b'{"model":"twin"}'),
+    ("PUT", "/api/copy", b""),
 )
 
 

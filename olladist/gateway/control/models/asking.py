@@ -31,7 +31,7 @@ PATIENCE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request for a change: its body as it came, and the model it names, which may be named so and which the caller may use."""
+    """A request for a change: its body as it came, and the model it names, which is a name and which the caller may use."""
 
     body: bytes
     model: str
@@ -53,7 +53,8 @@ async def read_request(request: Request, route: Route, caller: Caller) -> Wanted
         return Response(status_code=499)  # nobody reads it
     except BadBody as bad:
         return error_response(route.dialect, bad.status, bad.text, malformed=True)
-    if not split_name(asked.model).is_valid():
+    # A push of what is no name is refused in the stream, by the Ollama itself.
+    if not split_name(asked.model).is_valid() and (route.name != "push" or not asked.model):
         return error_response(route.dialect, *refusal(route, asked.model))
     return must_use(caller, route, asked.model) or Wanted(body, asked.model, asked.stream)
 
