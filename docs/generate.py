@@ -15,6 +15,7 @@ from olladist.gateway.control import documents as gateway
 from olladist.gateway.control.drain import Drained
 from olladist.gateway.control.families import GROUPS, Family, Kind
 from olladist.gateway.control.holdings import Models
+from olladist.gateway.control.moves import documents as moves
 from olladist.gateway.control.reload import NotReloaded, Reloaded
 from olladist.gateway.control.statistics import Statistics
 from olladist.output import documents
@@ -136,6 +137,13 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "gateway-reload": Reloaded,
     "gateway-not-reloaded": NotReloaded,
     "gateway-drain": Drained,
+    "gateway-mode": admin.ModeSet,
+    "gateway-fallback": admin.FallbackSet,
+    "gateway-cache": admin.KeptAnswers,
+    "gateway-migrate": moves.Migrate,
+    "gateway-rebalance": moves.Rebalance,
+    "gateway-plan": moves.Plan,
+    "gateway-progress": moves.Progress,
 }
 
 
