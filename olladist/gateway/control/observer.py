@@ -3,13 +3,15 @@
 from collections import Counter
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from olladist.gateway.control.backends import Backend, Role
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.limits import RateLimits
 from olladist.gateway.control.metrics import OTHER, Metrics, route_label, status_label
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.stats import Stats
-from olladist.gateway.lease import COUNTED, Ask, Done, Grant, Hello, Refuse
+from olladist.gateway.lease import COUNTED, NO_USAGE, Ask, Done, Grant, Hello, Refuse
 from olladist.ollama.names import parse_name, split_name
 from olladist.scheduling.health import State
 
@@ -79,6 +81,8 @@ class Observer:
         if running is None or done.backend < 0:
             return  # refused, or the client left before the grant was there
         route, model, node, key, fallback = running
+        if fallback == Role.CACHE.value:
+            done = replace(done, usage=NO_USAGE)  # what the answer says of itself was spent when it was made
         self.metrics.ended(route, model, node, key, done)
         failed = done.outcome in _FAILED or done.status >= 500
         if failed:

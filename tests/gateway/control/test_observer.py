@@ -182,6 +182,18 @@ def test_fallbacks_say_why_in_one_word(fleet: Fleet) -> None:
     assert fleet.value("olladist_cache_hits_total") == 1
 
 
+def test_a_kept_answer_costs_nothing(fleet: Fleet) -> None:
+    """Its tokens were counted, and paid, when it was made."""
+    fleet.observer.answered(
+        1, Ask(1, "tiny", "embed", key="ci"), Grant(1, 9, "cache", "every host that has it is down")
+    )
+    fleet.observer.done(1, Done(1, 9, "served", 200, 0.01, 0.01, 99, USAGE))
+
+    assert fleet.observer.admit(Ask(2, "tiny", "embed", key="ci")) is None
+    assert fleet.value("olladist_tokens_total", model="tiny:latest", node="cache", kind="output") == 0
+    assert fleet.observer.stats.whole.ever().output_tokens == 0
+
+
 def test_loads_are_seen_in_what_nodes_have_in_memory(fleet: Fleet) -> None:
     """What is there at the first look was not loaded just now; what comes later was."""
     fleet.roster.loaded(0, (row("tiny"),))
