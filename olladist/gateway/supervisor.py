@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import termios
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -225,7 +226,7 @@ class _Supervisor:
 
 def _terminal_is_gone() -> bool:
     try:
-        os.tcgetpgrp(sys.stderr.fileno())
-    except OSError:
+        termios.tcgetattr(sys.stderr.fileno())
+    except termios.error:
         return True
     return False

@@ -154,7 +154,7 @@ def write_inventory(path: Path, ollamas: tuple[Ollama, ...], more: str = "") -> 
 
 
 @contextlib.asynccontextmanager
-async def launched(*, nodes: int = 1, **changes: object) -> AsyncIterator[Running]:
+async def launched(*, nodes: int = 1, stderr: int | None = None, **changes: object) -> AsyncIterator[Running]:
     """A gateway before so many Ollamas; whether it serves or why it does not stands in `said`."""
     with TemporaryDirectory(prefix="gateway-") as scratch:
         ollamas = tuple(Ollama(f"gpu{number}") for number in range(1, nodes + 1))
@@ -165,7 +165,7 @@ async def launched(*, nodes: int = 1, **changes: object) -> AsyncIterator[Runnin
         values = {"listen_port": 0, "grace_seconds": 20.0, **changes}
         settings = Settings(scratch, str(path), **values)  # type: ignore[arg-type]  # fields of Settings
         try:
-            async with _started(settings, ollamas) as running:
+            async with _started(settings, ollamas, stderr=stderr) as running:
                 yield running
         finally:
             for ollama in ollamas:
@@ -173,11 +173,13 @@ async def launched(*, nodes: int = 1, **changes: object) -> AsyncIterator[Runnin
 
 
 @contextlib.asynccontextmanager
-async def _started(settings: Settings, ollamas: tuple[Ollama, ...], *words: str) -> AsyncIterator[Running]:
+async def _started(
+    settings: Settings, ollamas: tuple[Ollama, ...], *words: str, stderr: int | None = None
+) -> AsyncIterator[Running]:
     state = Path(settings.inventory).parent / "state"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PARENT, *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "HOME": str(state), "XDG_STATE_HOME": str(state)},
+        stderr=stderr, env={**os.environ, "HOME": str(state), "XDG_STATE_HOME": str(state)},
     )  # fmt: skip
     running = Running(process, settings, ollamas)
     assert process.stdin is not None

@@ -91,6 +91,23 @@ async def test_a_worker_that_is_killed_is_replaced() -> None:
         assert running.child("olladist.gateway.edge") not in {0, killed}
 
 
+async def test_a_hangup_is_a_reload_while_there_is_a_terminal_and_the_end_when_it_is_gone() -> None:
+    """A gateway in a window that was closed would run on with nobody to see it."""
+    master, slave = os.openpty()
+    async with launched(stderr=slave) as running:
+        os.close(slave)
+        running.process.send_signal(signal.SIGHUP)
+        said = b""
+        while b"reloaded" not in said:
+            said += await asyncio.to_thread(os.read, master, 4096)
+        assert await running.asked() == (200, PROMPT)
+
+        os.close(master)
+        running.process.send_signal(signal.SIGHUP)
+
+        assert await asyncio.wait_for(running.process.wait(), 20) == signal.SIGTERM
+
+
 async def test_a_first_signal_lets_streams_finish() -> None:
     """No new connection is taken, the stream ends whole, and then the gateway does, long before its grace is over."""
     async with launched() as running:

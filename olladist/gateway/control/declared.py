@@ -8,6 +8,7 @@ import structlog
 
 from olladist.errors import UsageError
 from olladist.gateway.control.modes import Serving, serving_of
+from olladist.gateway.exposure import check_exposure
 from olladist.gateway.settings import Settings
 from olladist.inventory.model import Host, Inventory, Strategy, Transport
 from olladist.inventory.parse import parse, read
@@ -40,6 +41,8 @@ def read_declaration(settings: Settings) -> Declaration:
 def _declaration(settings: Settings, text: str) -> Declaration:
     inventory = parse(text, Path(settings.inventory))
     gateway = inventory.gateway
+    # Taking the last key away would let everybody in.
+    check_exposure(settings.listen_host, keyed=bool(gateway.keys), insecure=settings.insecure)
     return Declaration(
         inventory=inventory,
         hosts=select(inventory, settings.limit),

@@ -15,7 +15,6 @@ from olladist.gateway.control.declared import Declaration, Declared, keep, read_
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LeaseServer
-from olladist.gateway.exposure import check_exposure
 from olladist.gateway.lease import Key
 from olladist.gateway.settings import Settings
 from olladist.inventory.model import Gateway
@@ -97,7 +96,6 @@ class Reload:
             before, keys, old = self._declared.now, dict(self._keys.known), self._nodes()
             try:
                 declaration = await asyncio.to_thread(read_declaration, self._settings)
-                self._check_door(declaration.inventory.gateway)
                 self._keys.swap(declaration.inventory.gateway.keys)
             except OlladistError as error:
                 log.warning("not reloaded: nothing has changed", problem=error.message, hint=error.hint)
@@ -115,10 +113,6 @@ class Reload:
             )
         log.warning("reloaded", **{name: len(getattr(done, name)) for name in Reloaded.__struct_fields__[2:]})
         return done
-
-    def _check_door(self, gateway: Gateway) -> None:
-        settings = self._settings
-        check_exposure(settings.listen_host, keyed=bool(gateway.keys), insecure=settings.insecure)
 
     def _nodes(self) -> dict[str, Backend]:
         return {backend.node: backend for backend in self._roster.nodes.values()}

@@ -100,7 +100,7 @@ async def test_a_broken_inventory_changes_nothing(run_dir: Path) -> None:
 
 
 async def test_a_reload_never_opens_the_gateway_to_everybody(run_dir: Path) -> None:
-    """Reachable from elsewhere it keeps its keys, and goes on with those it has."""
+    """Reachable from elsewhere it keeps its keys, and goes on with those it has; after a restart too."""
     one = Node()
     key = f'[gateway.keys.team]\nsha256 = "{"0" * 64}"'
     async with running(one), control(run_dir, write(run_dir, one, gateway=key), listen_host="192.0.2.1") as c:
@@ -110,6 +110,12 @@ async def test_a_reload_never_opens_the_gateway_to_everybody(run_dir: Path) -> N
 
         assert answer.status_code == 422
         assert "without API keys" in answer.json()["error"]
+        assert (await c.client.get("/api/distributed/status")).json()["keys"] == 1
+        c.process.kill()
+        await c.process.wait()
+    for socket in ("api.sock", "operator.sock"):
+        (run_dir / socket).unlink(missing_ok=True)
+    async with running(one), control(run_dir, run_dir / "inventory.toml", listen_host="192.0.2.1") as c:
         assert (await c.client.get("/api/distributed/status")).json()["keys"] == 1
 
 
