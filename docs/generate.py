@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from olladist.cli.app import app
+from olladist.gateway.control import admin
 from olladist.gateway.control import documents as gateway
 from olladist.gateway.control.drain import Drained
 from olladist.gateway.control.families import GROUPS, Family, Kind

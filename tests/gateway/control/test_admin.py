@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from olladist.gateway.access import digest_of
+from olladist.gateway.control.admin import FallbackSet, KeptAnswers, ModeSet
 from olladist.gateway.control.app import make_app
 from olladist.gateway.control.choices import Choices
 from olladist.gateway.control.keys import Keys
@@ -262,3 +264,14 @@ def test_a_mode_without_its_ollama_is_forgotten() -> None:
         said.replace(declaration(WITH_LOCAL))
         assert str(roster.serving.mode) == "distributed"
         assert Choices(state, said, Overrides(), Roster(lambda: 0.0)).chosen == Chosen(None, (Fallback.CACHE,))
+
+
+def test_every_field_is_documented() -> None:
+    """The page names every field of what administrators are answered."""
+    page = (Path(__file__).parents[3] / "docs/reference/gateway-api.md").read_text()
+
+    for struct in (ModeSet, FallbackSet, KeptAnswers):
+        section = page.split(f"/admin/{struct.__struct_defaults__[0].rpartition('.')[2]}`, `POST", 1)[1].split("\n## ")[
+            0
+        ]
+        assert set(struct.__struct_fields__) - {"schema", "version"} <= set(re.findall(r"`([a-z_]+)`", section))
