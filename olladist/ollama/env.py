@@ -100,6 +100,13 @@ def slots(env: Mapping[str, str]) -> int:
     return max(int(value), 1) if _COUNT.fullmatch(value) and int(value) < 2**64 else 1
 
 
+def models_max(env: Mapping[str, str], gpus: int) -> int:
+    """Models that a server with this environment keeps in memory at once; without a number, three for each GPU (server/sched.go)."""
+    value = _stripped(env.get("OLLAMA_MAX_LOADED_MODELS", ""))
+    declared = int(value) if _COUNT.fullmatch(value) and int(value) < 2**64 else 0
+    return declared or 3 * max(gpus, 1)
+
+
 def _unknown(name: str) -> str:
     near = get_close_matches(name.upper(), VARIABLES, n=1)
     return "is not a variable that Ollama knows" + (f"; did you mean {near[0]}?" if near else "")

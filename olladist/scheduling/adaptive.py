@@ -227,6 +227,37 @@ class Adaptive:
             decisions += self._serve(name, now)
         return decisions
 
+    def found(self, ticket: int, number: int, name: str, now: float) -> None:
+        """A request that runs on a machine already: whoever placed it, it has one of the slots, if there are more of them or not."""
+        machine = self.machines.get(number)
+        if machine is None:
+            return
+        if name not in machine.runners:
+            self._put(machine, Runner(name, machine.slots, loading=False, since=now))
+        machine.runners[name].running[ticket] = now
+        self._bound[ticket] = (number, name)
+
+    def is_loading(self, ticket: int) -> bool:
+        """Whether the machine that a request was given to has yet to load its model."""
+        number, name = self._bound.get(ticket, (-1, ""))
+        machine = self.machines.get(number)
+        runner = machine.runners.get(name) if machine else None
+        return runner is not None and runner.loading
+
+    def may_be_served(self, ticket: int) -> bool:
+        """Whether any machine that is up has what a waiting request asks for, and may still get it."""
+        name = self._where.get(ticket)
+        if name is None:
+            return False
+        model = self._models[name]
+        waiting = next((each for each in model.line if each.ticket == ticket), None)
+        tried = waiting.tried if waiting else frozenset()
+        return any(number not in tried and self.machines[number].up for number in model.holders)
+
+    def size(self, model: str) -> int:
+        """Bytes; 0 for one that nobody holds."""
+        return self._sizes.get(model, 0)
+
     def queued(self, model: str) -> int:
         return len(self._models[model].line) if model in self._models else 0
 
