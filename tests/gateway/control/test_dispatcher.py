@@ -6,11 +6,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from olladist.gateway.control import refusals
 from olladist.gateway.control.answers import Row
-from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.backends import LOCAL_ID, Backend, local_backend
 from olladist.gateway.control.dispatcher import AVOID_SECONDS, Dispatcher
+from olladist.gateway.control.modes import Serving
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import OUTCOMES, Ask, Done, Grant, Held, Hello, Refuse
-from olladist.inventory.model import Host, Strategy
+from olladist.inventory.model import Fallback, Host, Mode, Strategy
 from olladist.ollama.names import parse_name
 from olladist.scheduling.health import State
 
@@ -251,24 +252,28 @@ def test_a_backend_that_left_the_inventory_gets_nothing_more() -> None:
     assert dispatcher.ledger.in_flight.get(first, 0) == 0
 
 
+EVERYBODY = st.sampled_from([0, 1, 2, 3, LOCAL_ID])
+URL = "http://127.0.0.1:11435"
+
+
 class Machine(RuleBasedStateMachine):
-    """Workers ask, retry, cancel, die and come back while hosts come and go: counts stay exact and no rule is broken."""
+    """Workers ask, retry, cancel, die and come back while hosts come and go and the mode changes: counts stay exact and no rule is broken."""
 
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
         self.roster = Roster(self.clock)
         self.dispatcher = Dispatcher(self.roster, Strategy.MODEL_AFFINITY, self.clock)
-        self.roster.swap([backend(n) for n in range(4)])
+        self.roster.swap([*map(backend, range(4)), local_backend(URL, ())])
         self.next_id = 0
         self.worker = 0
         self.running: dict[tuple[int, int], tuple[int, str, tuple[int, ...]]] = {}
 
-    @rule(number=st.integers(0, 3), problem=st.sampled_from(["", "", "no answer"]))
+    @rule(number=EVERYBODY, problem=st.sampled_from(["", "", "no answer"]))
     def probe(self, number: int, problem: str) -> None:
         self.roster.probed(number, problem, "" if problem else "0.17.4")
 
-    @rule(number=st.integers(0, 3), names=st.sets(st.sampled_from("ab")))
+    @rule(number=EVERYBODY, names=st.sets(st.sampled_from("ab")))
     def list_models(self, number: int, names: set[str]) -> None:
         self.roster.listed(number, tuple(Row(parse_name(n).key, n * 64, 1.0, {"name": n}) for n in sorted(names)))
 
@@ -278,7 +283,15 @@ class Machine(RuleBasedStateMachine):
 
     @rule(numbers=st.sets(st.integers(0, 3), min_size=1))
     def reload(self, numbers: set[int]) -> None:
-        self.roster.swap([backend(n) for n in sorted(numbers)])
+        self.roster.swap([*map(backend, sorted(numbers)), local_backend(URL, ())])
+
+    @rule(mode=st.sampled_from(Mode), stands_in=st.sampled_from([(), (Fallback.LOCAL,), tuple(Fallback)]))
+    def switch(self, mode: Mode, stands_in: tuple[Fallback, ...]) -> None:
+        self.roster.serve(Serving(mode, stands_in, URL))
+
+    @rule(numbers=st.sets(st.integers(0, 3), max_size=2))
+    def drain(self, numbers: set[int]) -> None:
+        self.roster.drain({f"gpu{number}" for number in numbers})
 
     @rule(model=st.sampled_from(["a", "B:latest", "nope"]), affinity=st.integers(0, 3))
     def ask(self, model: str, affinity: int) -> None:
@@ -323,13 +336,20 @@ class Machine(RuleBasedStateMachine):
     def _ask(self, model: str, tried: tuple[int, ...], affinity: int) -> None:
         self.next_id += 1
         key = parse_name(model).key
+        roster = self.roster
+        drained = {n for n, b in roster.backends.items() if b.node in roster.drained}
         able = {
-            n for n, s in self.roster.seen.items() if s.state is not State.DOWN and key in s.keys and n not in tried
+            n
+            for n, s in roster.seen.items()
+            if s.state is not State.DOWN and key in s.keys and n not in {*tried, *drained}
         }
+        able &= set(roster.in_play())
+        first = {n for n in able if roster.backends[n].role is roster.serving.order[0]}
         answer = self.dispatcher.ask(self.worker, Ask(self.next_id, model, "chat", tried, affinity))
         assert answer.id == self.next_id
         if isinstance(answer, Grant):
-            assert answer.backend in able
+            assert answer.backend in (first or able)
+            assert bool(answer.fallback) == (not first)
             self.running[self.worker, self.next_id] = (answer.backend, model, tried)
         else:
             assert not able
@@ -342,7 +362,7 @@ class Machine(RuleBasedStateMachine):
         assert ledger.total == len(self.running)
         by_backend = Counter(value[0] for value in self.running.values())
         by_model = Counter((value[0], parse_name(value[1]).key) for value in self.running.values())
-        for number in range(4):
+        for number in (0, 1, 2, 3, LOCAL_ID):
             assert ledger.in_flight.get(number, 0) == by_backend[number]
             assert ledger.models_in_flight(number) == {k[1]: c for k, c in by_model.items() if k[0] == number}
 
