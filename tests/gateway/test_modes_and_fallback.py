@@ -180,6 +180,18 @@ async def test_what_an_administrator_has_set_outlives_a_restart(gate: Whole) -> 
     assert (fallback["fallback"], fallback["source"]) == (["cache"], "environment")
 
 
+async def test_no_process_of_the_gateway_holds_the_token(gate: Whole) -> None:
+    """They are told its digest alone: neither their environment nor their words have it, and it still opens /admin."""
+    await gate.start({"OLLAMA_ADMIN_TOKEN": TOKEN})
+
+    children = gate.children()
+
+    assert len(children) >= 2
+    for child in children:
+        assert TOKEN.encode() not in (child / "environ").read_bytes() + (child / "cmdline").read_bytes()
+    assert (await gate.get("/admin/mode", **ADMIN))["mode"] == "distributed"
+
+
 @pytest.mark.parametrize(
     ("environ", "said"),
     [

@@ -123,6 +123,20 @@ class Whole:
             self._process.terminate()
             self.said += (await self.ended())[1]
 
+    def children(self) -> list[Path]:
+        """In /proc."""
+        assert self._process is not None
+        number = str(self._process.pid)
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = (folder / "stat").read_text().rpartition(") ")[2].split()[1]
+            except OSError:
+                continue  # it has ended meanwhile
+            if parent == number:
+                found.append(folder)
+        return found
+
     def http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=30)
 
