@@ -51,6 +51,8 @@ async def copy_model(
 ) -> dict[str, OlladistError]:
     """The hosts that could not get it; the others list it now. HostError where `source` itself does not give it."""
     watching = Watching(tell)
+    if parts.stores.moving.locked():
+        tell({"status": "waiting for other copies to end"})
     async with parts.stores.moving, parts.stores.opened((source, *targets), watching) as opened:
         if error := opened.problems.get(source):
             raise error

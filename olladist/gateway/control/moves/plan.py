@@ -66,20 +66,21 @@ def plan_rebalance(
     sources: Sources,
     *,
     times: Mapping[tuple[str, str], float] | None = None,
+    drained: Collection[str] = (),
     prune: bool = False,
 ) -> MovePlan:
     """From what `contents` (of every host that could be read) shows to what the inventory wants.
 
     Declared models where they are declared; others on as many hosts as `[gateway] replicas`; every copy of a name the same: what most
     hosts hold, the newest where that is no majority (`times` by host and key). With `prune` copies beyond that are deleted, where those
-    that are wanted are, or will be, there. Nothing else is ever removed.
+    that are wanted are, or will be, there. Nothing else is ever removed. Hosts that are `drained` get nothing that is not declared for them.
     """
     contents = {host: contents[host] for host in inventory.hosts if host in contents}
     deeds: tuple[Deed, ...] = ()
     # What one model brings makes room for another that shares its blobs: so it is planned again, as it will be then.
     for _ in range(_ROUNDS):
         known = {deed.model.key for deed in deeds if isinstance(deed, Create | Follow | Pull)}
-        plan = _plan_once(inventory, contents, sources, times or {}, known, prune=prune)
+        plan = _plan_once(inventory, contents, sources, times or {}, known, drained, prune=prune)
         deeds += plan.deeds
         if not plan.deeds:
             break
@@ -93,13 +94,17 @@ def _plan_once(
     sources: Sources,
     times: Mapping[tuple[str, str], float],
     coming: Collection[str],
+    drained: Collection[str],
     *,
     prune: bool,
 ) -> MovePlan:
     """`coming` are models of which it is not known yet what they will be."""
     chosen, problems = _undeclared(inventory, contents, times)
     count = inventory.gateway.replicas
-    others = [DeclaredModel(contents[host].models[key].name, ("*",), count) for key, host in chosen.items()]
+    others = [
+        DeclaredModel(contents[host].models[key].name, _open_to(key, inventory, contents, drained), count)
+        for key, host in chosen.items()
+    ]
     everything = replace(inventory, models=(*inventory.models, *others))
     wanted: dict[str, Source] = {**sources.of, **{key: FromHost(host) for key, host in chosen.items()}}
     placed = place(everything, contents, Sources(wanted))
@@ -171,6 +176,13 @@ def _undeclared(
             continue
         chosen[key] = max(whole, key=lambda host: (votes[holders[host].digest], times.get((host, key), 0.0)))
     return chosen, problems
+
+
+def _open_to(
+    key: str, inventory: Inventory, contents: Mapping[str, StoreContents], drained: Collection[str]
+) -> tuple[str, ...]:
+    """The hosts that may have it: those that have, and those that get new work."""
+    return tuple(h for h in inventory.hosts if h not in drained or (h in contents and key in contents[h].models))
 
 
 def _removes(

@@ -65,7 +65,10 @@ class Rebalances:
         roster = self._parts.roster
         times = {(b.host.name, row.key): row.time for n, b in roster.nodes.items() for row in roster.seen[n].tags}
         sources = await read_models(opened.fleet)
-        return plan_rebalance(self._parts.declared.inventory, opened.contents, sources, times=times, prune=prune)
+        drained = {backend.host.name for backend in roster.nodes.values() if backend.node in roster.drained}
+        return plan_rebalance(
+            self._parts.declared.inventory, opened.contents, sources, times=times, drained=drained, prune=prune
+        )
 
     async def _do(self, tell: Tell, *, prune: bool) -> None:
         watching = Watching(tell)

@@ -9,7 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from olladist.errors import OlladistError
-from olladist.gateway.control.backends import Backend, Role
+from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.lease_server import LOOK_AGAIN
 from olladist.gateway.control.models.progress import SUCCESS, Line
 from olladist.gateway.control.moves.hearing import Tell, heard, is_last, streamed
 from olladist.gateway.control.moves.stores import why
@@ -21,7 +22,7 @@ from olladist.gateway.control.uploads.builder import Candidate, choose_builder, 
 from olladist.gateway.control.uploads.nodes import Nodes
 from olladist.gateway.control.uploads.request import Needs, read_needs
 from olladist.gateway.control.uploads.spread import Spreader
-from olladist.gateway.control.upstreams import Exchange, Failed
+from olladist.gateway.control.upstreams import Exchange, Failed, fetch
 from olladist.gateway.control.web import Answer, error_response, response
 from olladist.ollama import framing
 from olladist.ollama.names import split_name
@@ -31,8 +32,9 @@ from olladist.ollama.routes import NDJSON, Route
 # Messages may carry images: as for inference (settings.Limits.body).
 _BODY_BYTES_MAX = 64 * 2**20
 _ANSWER_BYTES_MAX = 8 * 2**20
-# A HEAD for a blob is one stat(2) on the host.
+# A HEAD for a blob is one stat(2) on the host; safetensors come in hundreds of files.
 _LOOK_SECONDS = 5.0
+_LOOKS_AT_ONCE = 8
 # From this line on the name means something new on the builder: from here a create is finished whoever leaves (server/create.go).
 _WRITING = "writing manifest"
 
@@ -63,65 +65,71 @@ class Creator:
         for model in filter(None, (asked.model, needs.base)):
             if refused := must_use(caller, route, split_name(model).key):
                 return refused
-        candidates = await self._candidates(needs)
-        chosen = choose_builder(tuple(candidates.values()), needs.blobs)
+        backends = {backend.node: backend for backend in self._nodes.for_uploads()}
+        candidates = await self._candidates(list(backends.values()), needs)
+        chosen = choose_builder(candidates, needs.blobs)
         if chosen is None:
             return error_response(route.dialect, 503, "no host can be reached", retry_after=RETRY_AFTER)
-        making = Making(self._parts, self._spreader, asked, needs, body)
+        lacking = where_to_copy_from(candidates, needs.blobs, chosen)
+        making = Making(self._parts, self._spreader, asked, body, lacking)
         making.turn = self._turns.setdefault(split_name(asked.model).key, making.turn)
-        return await making.answer(route, tuple(candidates.values()), chosen)
+        return await making.answer(route, backends[chosen.node])
 
-    async def _candidates(self, needs: Needs) -> dict[str, Candidate]:
+    async def _candidates(self, backends: Sequence[Backend], needs: Needs) -> list[Candidate]:
         """The nodes that answer, with what they have of it: they are asked, for a blob may have come in any way."""
-        backends = self._nodes.for_uploads()
         key = split_name(needs.base).key if needs.base else ""
-        having = await asyncio.gather(*(self._blobs_on(backend, needs.blobs) for backend in backends))
         seen = self._parts.roster.seen
-        return {
-            backend.node: Candidate(backend.node, not key or key in seen[backend.id].keys, blobs)
+        if key and not any(key in seen[backend.id].keys for backend in backends):
+            await self._parts.prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN)  # it may have come since
+        having = await asyncio.gather(*(self._blobs_on(backend, needs.blobs) for backend in backends))
+        return [
+            Candidate(backend.node, not key or key in seen[backend.id].keys, blobs)
             for backend, blobs in zip(backends, having, strict=True)
             if blobs is not None
-        }
+        ]
 
     async def _blobs_on(self, backend: Backend, digests: frozenset[str]) -> frozenset[str] | None:
         """None for a node that does not answer."""
-        found = set()
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                for digest in digests or ("",):
-                    path = f"/api/blobs/{digest}" if digest else "/api/version"
-                    async with self._parts.upstreams.stream(backend, "HEAD", path) as exchange:
-                        if exchange.status == 200 and digest:
-                            found.add(digest)
-        except Failed as failed:
-            self._nodes.failed(backend, failed)
-            return None
-        except TimeoutError:
-            return None
-        return frozenset(found)
+        client = self._parts.upstreams.client(backend)
+        gate = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+        async def look(path: str) -> int:
+            async with gate:
+                return (await fetch(client, "HEAD", path, bytes_max=0, within=_LOOK_SECONDS)).status
+
+        ordered = sorted(digests)
+        paths = [f"/api/blobs/{digest}" for digest in ordered] or ["/api/version"]
+        answers = await asyncio.gather(*map(look, paths), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, Failed):
+                self._nodes.failed(backend, answer)
+                return None
+            if isinstance(answer, BaseException):
+                raise answer
+        return frozenset(digest for digest, status in zip(ordered, answers, strict=False) if status == 200)
 
 
 class Making:
     """One create on its way. It begins with what is checked before the first line, for that has a status of its own."""
 
-    def __init__(self, parts: Parts, spreader: Spreader, asked: ModelRequest, needs: Needs, body: bytes) -> None:
+    def __init__(
+        self, parts: Parts, spreader: Spreader, asked: ModelRequest, body: bytes, lacking: Mapping[str, str]
+    ) -> None:
+        """`lacking`: blobs that the builder has not got, and the node that has each."""
         self.turn = asyncio.Lock()
         self._parts = parts
         self._spreader = spreader
         self._asked = asked
-        self._needs = needs
         self._body = body
+        self._lacking = lacking
         self._written = False
         self._refused: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
 
-    async def answer(self, route: Route, candidates: Sequence[Candidate], builder: Candidate) -> Response:
-        backend = next(b for b in self._parts.roster.backends.values() if b.node == builder.node)
-        lacking = where_to_copy_from(candidates, self._needs.blobs, builder)
-
+    async def answer(self, route: Route, backend: Backend) -> Response:
         async def work(tell: Tell) -> None:
             # One at a time for a name: two would copy over each other. The second goes after the first, as on one Ollama.
             async with self.turn:
-                await self._make(route, backend, lacking, tell)
+                await self._make(route, backend, tell)
 
         told = heard(self._parts.stores, work, lambda: self._written)
         headers = {"X-Ollama-Node": backend.node}
@@ -142,10 +150,10 @@ class Making:
         status = 500 if "error" in last else 200
         return response(framing.encode(last), "application/json; charset=utf-8", status, headers)
 
-    async def _make(self, route: Route, builder: Backend, lacking: Mapping[str, str], tell: Tell) -> None:
+    async def _make(self, route: Route, builder: Backend, tell: Tell) -> None:
         try:
-            if lacking:
-                await bring_blobs(self._parts, builder, lacking, tell)
+            if self._lacking:
+                await bring_blobs(self._parts, builder, self._lacking, tell)
             body = self._body
             async with self._parts.upstreams.stream(builder, "POST", route.path, content=body) as exchange:
                 done = await self._pass_on(exchange, builder, tell)
@@ -158,10 +166,7 @@ class Making:
             return
         if done is None:
             return
-        key = split_name(self._asked.model).key
-        self._spreader.created(key)
-        if builder.role is Role.NODE:
-            await self._spreader.spread(key, builder, tell)
+        await self._spreader.created(split_name(self._asked.model).key, builder, tell)
         tell(done)
 
     async def _pass_on(self, exchange: Exchange, builder: Backend, tell: Tell) -> Line | None:

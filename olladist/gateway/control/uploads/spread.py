@@ -7,7 +7,7 @@ import structlog
 
 from olladist.errors import OlladistError, SudoRefused
 from olladist.gateway.control.backends import Backend, Role
-from olladist.gateway.control.models.targets import placement, pull_targets, stores
+from olladist.gateway.control.models.targets import Targets, placement, pull_targets, stores
 from olladist.gateway.control.moves.copying import copy_model, list_again, nodes_of, sha256
 from olladist.gateway.control.moves.hearing import Tell
 from olladist.gateway.control.moves.stores import why
@@ -15,10 +15,13 @@ from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.roster import Change
 from olladist.gateway.control.uploads.unspread import Owed, Unspread
 from olladist.gateway.control.upstreams import Failed
+from olladist.ollama.digests import Digest
 from olladist.scheduling.health import State
 
 # A host whose Ollama answers but whose sshd did not, or whose disk was full, is tried again after this time.
 _AGAIN = 300.0
+
+_LATER = "; it gets the model when it can be reached again"
 
 log = structlog.get_logger()
 
@@ -32,25 +35,31 @@ class Spreader:
         self._back = asyncio.Event()
         parts.roster.listeners.append(self._changed)
 
-    async def spread(self, key: str, builder: Backend, tell: Tell) -> None:
-        """After a create: what `builder` has under that name is what all shall have. What cannot be done now is told, and done later."""
+    async def created(self, key: str, builder: Backend, tell: Tell) -> None:
+        """What `builder` has under that name is what all shall have. What cannot be done now is told, and done later."""
+        # The name means something new: what was to be copied, or deleted, under it is not any more.
+        self._unspread.cancel(key)
+        self._parts.pending.cancel(key)
         try:
             digest = await self._digest(key, builder)
         except Failed as failed:
             tell({"status": f"not copied to other hosts: {builder.node} does not say what it has made ({failed})"})
             return
-        targets = self._targets(key, builder.host.name)
-        for host in targets:
-            self._unspread.owe(Owed(host, key, digest))
-        if targets:
-            failed_on = await self._copy(key, digest, builder.host.name, targets, tell)
-            for host, error in failed_on.items():
-                tell({"status": f"not done on {host}: {why(error)}{self._outlook(error)}"})
+        if builder.role is Role.NODE:
+            await self._spread(key, digest, builder, tell)
 
-    def created(self, key: str) -> None:
-        """The name means something new: what was to be copied, or deleted, under it is not any more."""
-        self._unspread.cancel(key)
-        self._parts.pending.cancel(key)
+    async def _spread(self, key: str, digest: Digest, builder: Backend, tell: Tell) -> None:
+        due = self._targets(key)
+        now = [store.host for store in due.now if store.host != builder.host.name]
+        for host in (*now, *(store.host for store in due.away)):
+            self._unspread.owe(Owed(host, key, digest))
+        for store in due.away:
+            tell({"status": f"not done on {store.host}: it is down: {store.why}{_LATER}"})
+        if now:
+            failed = await self._copy(key, digest, builder.host.name, now, tell)
+            for host, error in failed.items():
+                outlook = "" if isinstance(error, SudoRefused) else _LATER
+                tell({"status": f"not done on {host}: {why(error)}{outlook}"})
 
     async def run(self) -> None:
         """Gives hosts what they are owed once they are back."""
@@ -95,22 +104,18 @@ class Spreader:
             if not failed:
                 log.info("model copied to a host that is back", model=owed.model, host=owed.host)
 
-    def _targets(self, key: str, builder: str) -> tuple[str, ...]:
+    def _targets(self, key: str) -> Targets:
         """As for a pull: who shall have it, and who has something of that name."""
         inventory = self._parts.declared.inventory
         found = stores(self._parts.roster, Role.NODE, key)
         names = [model.name.key for model in inventory.models]
-        due = pull_targets(found, placement(inventory, key), inventory.gateway.replicas, names)
-        return tuple(store.host for store in (*due.now, *due.away) if store.host != builder)
+        return pull_targets(found, placement(inventory, key), inventory.gateway.replicas, names)
 
     async def _digest(self, key: str, builder: Backend) -> str:
         for row in await list_again(self._parts, builder):
             if row.key == key:
                 return sha256(row.digest)
         raise Failed("it does not list it")
-
-    def _outlook(self, error: OlladistError) -> str:
-        return "" if isinstance(error, SudoRefused) else "; it gets the model when it can be reached again"
 
     def _lives(self, backend: Backend) -> bool:
         return self._parts.roster.seen[backend.id].state is not State.DOWN

@@ -44,6 +44,20 @@ def test_an_undeclared_model_gets_its_copies() -> None:
     ]
 
 
+def test_a_drained_host_gets_nothing_new() -> None:
+    """It keeps what it has, and that is repaired as on any other; what is declared for it comes all the same."""
+    found = inventory(3, declared("c", "gpu2"), replicas=3)
+    contents = {"gpu1": holding({"a": ONE, "c": THREE}), "gpu2": holding({"b": TWO}), "gpu3": EMPTY}
+    plan = plan_rebalance(found, contents, registry(found), drained=["gpu2"])
+
+    assert sorted((str(deed.model), deed.host) for deed in plan.deeds) == [
+        ("a:latest", "gpu3"),
+        ("b:latest", "gpu1"),
+        ("b:latest", "gpu3"),
+        ("c:latest", "gpu2"),
+    ]
+
+
 def test_a_declared_model_goes_where_it_is_declared() -> None:
     """Also from a host that is not to have it, which keeps its copy."""
     found = inventory(3, declared("a", "gpu2", "gpu3"))
