@@ -34,6 +34,10 @@ from olladist.output.screen import Screen, open_screen
 
 # A control process that is there answers at once; a reload of 10 000 hosts takes seconds.
 _ANSWER_SECONDS = 30.0
+# One that has died is there again within a second or two.
+_COME_BACK_SECONDS = 5.0
+# Who only looks does not wait for one that hangs.
+_LOOK_SECONDS = 5.0
 # What the end of streams and of processes is looked for.
 _LOOK_EVERY = 0.2
 # From the end of the workers to that of the gateway.
@@ -79,12 +83,12 @@ def one_gateway(context: typer.Context, listen: str | None) -> tuple[Screen, Run
 class Operator:
     """Asks a running gateway over the socket that only its own user may open."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, timeout: float = _ANSWER_SECONDS) -> None:
         self._running = running
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=running.settings.operator_socket),
             base_url="http://operator",
-            timeout=_ANSWER_SECONDS,
+            timeout=timeout,
         )
 
     def __enter__(self) -> Self:
@@ -98,21 +102,31 @@ class Operator:
     def answer(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
         """Status and document; GatewayError where there is none."""
         try:
-            answer = self._client.request(method, path, json=body)
+            answer = self._request(method, path, body)
             document = msgspec.json.decode(answer.content, type=dict[str, Any])
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             raise GatewayError(
                 f"the control process of {self._running.url} does not answer: {error}",
-                hint="it is started again when it dies: try again in a second; its log says more",
+                hint="its log says more; one that hangs is started again after 20 s",
             ) from error
         return answer.status_code, document
+
+    def _request(self, method: str, path: str, body: object) -> httpx.Response:
+        until = time.monotonic() + _COME_BACK_SECONDS
+        while True:
+            try:
+                return self._client.request(method, path, json=body)
+            except httpx.ConnectError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_LOOK_EVERY)
 
     def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """The document; GatewayError with the gateway's own words where it refuses."""
         status, document = self.answer(method, path, body)
         if status >= 400:
-            text, _, hint = str(document.get("error", f"status {status}")).rstrip(")").partition(" (")
-            raise (UsageError if status == 400 else GatewayError)(text, hint=hint)
+            kind = UsageError if status == 400 else GatewayError
+            raise kind(str(document.get("error", f"status {status}")), hint=str(document.get("hint", "")))
         return document
 
 
@@ -125,7 +139,7 @@ def look_at(running: Running) -> RunningGateway:
     except GatewayError as error:
         problems.append(error.message)
     try:
-        with Operator(running) as operator:
+        with Operator(running, _LOOK_SECONDS) as operator:
             status = operator.ask("GET", "/api/distributed/status")
             nodes = operator.ask("GET", "/api/distributed/nodes")["nodes"]
     except GatewayError as error:
@@ -188,7 +202,7 @@ def stop_gateway(screen: Screen, running: Running, *, now: bool) -> int:
         stopping = asyncio.create_task(ask(running, Order("stop", now), within=None))
         said = -1
         while not (await asyncio.wait([stopping], timeout=1.0))[0]:
-            left = answers_under_way(running)
+            left = await asyncio.to_thread(answers_under_way, running)
             if left not in {0, said}:
                 screen.talk(Text(f"waiting for {left} running answers; `olladist proxy stop --now` does not"))
                 said = left
@@ -210,7 +224,7 @@ def stop_gateway(screen: Screen, running: Running, *, now: bool) -> int:
 def answers_under_way(running: Running) -> int:
     """How much runs; 0 where it does not say."""
     try:
-        with Operator(running) as operator:
+        with Operator(running, _LOOK_SECONDS) as operator:
             return int(operator.ask("GET", "/api/distributed/status")["in_flight"])
     except GatewayError:
         return 0

@@ -136,7 +136,7 @@ def _serve(session: "Session", settings: "Settings", *, replace: bool) -> int:
     from olladist.output.documents import ProxyDocument
     from olladist.places import runtime_dir, runtime_dirs
 
-    replacing = _to_be_replaced(session, settings) if replace else None
+    replacing = _to_be_replaced(session, settings, wanted=replace)
     sweep(runtime_dirs())
 
     def on_ready(url: str) -> None:
@@ -153,21 +153,30 @@ def _serve(session: "Session", settings: "Settings", *, replace: bool) -> int:
     return 130 if ended_by == signal.SIGINT else 0
 
 
-def _to_be_replaced(session: "Session", settings: "Settings") -> "Running | None":
-    """The gateway of this inventory at this address; none where none runs. UsageError where one listens elsewhere."""
+def _to_be_replaced(session: "Session", settings: "Settings", *, wanted: bool) -> "Running | None":
+    """The gateway of this inventory at this address; none where none runs, or it is not wanted.
+
+    UsageError where one listens elsewhere; GatewayError where one is in the way.
+    """
     from rich.text import Text
 
-    from olladist.errors import UsageError
+    from olladist.errors import GatewayError, UsageError
     from olladist.gateway.running import find
 
     running = find(session.inventory.path)
-    for gateway in running:
-        if gateway.host == settings.listen_host and settings.listen_port in {0, gateway.port}:
-            return gateway
-    if running:
+    here = [each for each in running if each.host == settings.listen_host and settings.listen_port in {0, each.port}]
+    if wanted and here:
+        return here[0]
+    if wanted and running:
         raise UsageError(
             f"the gateway that runs listens on {running[0].host}:{running[0].port}, not on {settings.listen_host}:{settings.listen_port}",
             hint=f"only the same address can be taken over: --listen {running[0].host}:{running[0].port}, or `olladist proxy stop` first",
         )
-    session.screen.talk(Text("no gateway of this inventory runs: there is nothing to replace"))
+    if wanted:
+        session.screen.talk(Text("no gateway of this inventory runs: there is nothing to replace"))
+    elif here and settings.listen_port:
+        raise GatewayError(
+            f"a gateway of this inventory listens on {here[0].host}:{here[0].port} already (pid {here[0].pid})",
+            hint="`olladist proxy --replace` takes over from it, `olladist proxy reload` has it read the inventory again",
+        )
     return None

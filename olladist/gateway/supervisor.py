@@ -75,6 +75,7 @@ class _Supervisor:
         )
         self._ended_by = signal.SIGTERM
         self._announced = contextlib.ExitStack()
+        self._serving = False
         self._stop = asyncio.Event()
         self._workers_ended = asyncio.Event()
         # A terminal that is gone says so by SIGHUP too, and then nobody is left to run for.
@@ -89,6 +90,9 @@ class _Supervisor:
         taking_orders = asyncio.create_task(take_orders(Path(self._settings.supervisor_socket), self))
         try:
             if await self._unless_stopped(self._start()):
+                self._serving = (
+                    True  # before, a control process that reads the inventory anyway may not be ready for a signal
+                )
                 await self._relieve()
                 self._announce()
                 tasks = [asyncio.create_task(self._keep(child)) for child in (self._control, *self._workers)]
@@ -137,7 +141,7 @@ class _Supervisor:
     def _hung_up(self) -> None:
         if self._on_terminal and _terminal_is_gone():
             self._told(signal.SIGTERM)
-        else:
+        elif self._serving:
             self._control.signal(signal.SIGHUP)
 
     # Its life.
@@ -198,7 +202,11 @@ class _Supervisor:
             log.warning("restarting", child=child.name, status=status, after=delay)
             await asyncio.sleep(delay)
             started = loop.time()
-            await child.start()
+            try:
+                await child.start()
+            except OSError as error:
+                # No more processes or memory for now: as much of an early end as any other.
+                log.warning("cannot be started", child=child.name, problem=str(error))
 
     async def _watch(self) -> None:
         """Workers wait for a control process that hangs, and go on alone without one that is dead."""

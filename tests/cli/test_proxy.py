@@ -173,6 +173,9 @@ def test_another_gateway_takes_over_at_the_same_address(fleet: Fleet, inventory:
         inventory.write_text(text)
         assert (elsewhere.returncode, broken.returncode) == (2, 2)
         assert f"listens on {old.listen}" in elsewhere.stderr
+        again = person.olladist("-i", at, "proxy", "--listen", old.listen)
+        assert again.returncode == 1
+        assert "--replace" in again.stderr
         assert old.asked() == 200
 
         with gateway(person, "--replace", "--listen", old.listen, inventory=at) as new:

@@ -11,8 +11,7 @@ from olladist.errors import OlladistError, UsageError
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.reload import not_reloaded
 from olladist.gateway.control.rights import must_administrate, who
-from olladist.gateway.control.web import JSON, error_response, read_whole, response
-from olladist.ollama.routes import Dialect
+from olladist.gateway.control.web import JSON, json_response, read_whole, response
 
 _BYTES_MAX = 64 * 2**10
 
@@ -70,8 +69,8 @@ def _refusing(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
         try:
             return await answer(request)
         except OlladistError as error:
-            text = error.message + (f" ({error.hint})" if error.hint else "")
-            return error_response(Dialect.OLLAMA, 400 if isinstance(error, UsageError) else 409, text)
+            said = {"error": error.message, "hint": error.hint}
+            return json_response(said, 400 if isinstance(error, UsageError) else 409)
 
     return refusing
 

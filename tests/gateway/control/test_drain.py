@@ -75,7 +75,7 @@ async def test_the_only_holder_of_a_model_is_not_drained_by_mistake(run_dir: Pat
         assert refused.status_code == 409
         assert "mine:latest" in refused.json()["error"]
         assert "tiny" not in refused.json()["error"]
-        assert "--force" in refused.json()["error"]
+        assert "--force" in refused.json()["hint"]
         assert (await c.operator.get("/admin/drain")).json()["nodes"] == []
         assert (await c.operator.post("/admin/drain", json={"nodes": ["gpu1", "gpu2"]})).status_code == 409
 
