@@ -165,6 +165,9 @@ class Downstream(asyncio.Protocol):
         if self.state is State.BODY:
             self.linger()
         elif close or self.worker.draining:
+            if self._rest and self.transport.can_write_eof():
+                self.linger()  # it has sent more than will be answered: a reset would take the answer from it
+                return
             self.state = State.CLOSED
             self.transport.close()
         else:
