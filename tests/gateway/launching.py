@@ -70,10 +70,10 @@ class Ollama:
                 await connection.send(chunk(b"{}\n"), LAST_CHUNK)
 
 
-def asking(body: bytes) -> bytes:
-    """A request by the name that a gateway on loopback answers to, on a connection that ends with it."""
-    head = b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-    return head % len(body) + body
+def asking(body: bytes, connection: bytes = b"close") -> bytes:
+    """A request by the name that a gateway on loopback answers to."""
+    head = b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nConnection: %b\r\nContent-Length: %d\r\n\r\n"
+    return head % (connection, len(body)) + body
 
 
 class Running:

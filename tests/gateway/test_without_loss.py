@@ -17,33 +17,37 @@ CLIENTS = 6
 
 
 class Load:
-    """Clients that ask one thing after the other, each time on a new connection; what became of it is counted."""
+    """Clients that ask one thing after the other; what became of it is counted."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
         self.outcomes: Counter[str] = Counter()
         self.enough = False
 
-    async def run(self) -> None:
+    async def run(self, *, keeping: bool) -> None:
+        """Each time on a new connection, or on the same one for as long as the gateway keeps it."""
+        client: Client | None = None
         while not self.enough:
-            client: Client | None = None
             try:
-                client = await self._running.client()
-                client.send(asking(PROMPT))
-                status, body = await client.answer()
-                self.outcomes["whole" if (status, body) == (200, PROMPT) else f"{status} {body!r}"] += 1
+                client = client or await self._running.client()
+                client.send(asking(PROMPT, b"keep-alive" if keeping else b"close"))
+                head = await client.head()
+                await client.exactly(PROMPT)
+                self.outcomes["whole" if head.startswith(b"HTTP/1.1 200 ") else head.decode()] += 1
+                kept = b"connection: close" not in head.lower()
             except (OSError, asyncio.IncompleteReadError) as error:
                 self.outcomes[type(error).__name__] += 1
-            finally:
-                if client:
-                    client.leave()
+                kept = False
+            if client and not kept:
+                client.leave()
+                client = None
 
 
 @contextlib.asynccontextmanager
 async def loaded(running: Running) -> AsyncIterator[Load]:
     """Under load for the length of the block, and a hundred requests beyond."""
     load = Load(running)
-    tasks = [asyncio.create_task(load.run()) for _ in range(CLIENTS)]
+    tasks = [asyncio.create_task(load.run(keeping=n % 2 == 0)) for n in range(CLIENTS)]
     try:
         await until(lambda: load.outcomes.total() > 100, "it is under load", 20)
         yield load

@@ -276,7 +276,7 @@ class Downstream(asyncio.Protocol):
         self.peer = str(peer[0]) if peer else "unknown"
         self.worker.counts["connections"] += 1
         one_too_many = self.worker.connections.enter(self.peer)
-        if self.worker.draining:  # it was accepted before, and has only now shaken hands
+        if self.worker.leaving:  # it was accepted before, and has only now shaken hands
             self.transport.close()
         elif one_too_many:
             if self.worker.connections.can_tell:

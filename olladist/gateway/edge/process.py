@@ -28,6 +28,8 @@ from olladist.gateway.settings import Settings
 _BACKLOG = 4096
 # A control process that is there answers at once; one that is being restarted needs a second or two.
 _TABLE_SECONDS = 5.0
+# Who asks one thing after the other asks again within this; who does not is taken for idle.
+_LINGER_SECONDS = 1.0
 # How often silence is looked for: 9 000 connections take about 2 ms.
 _SWEEP_SECONDS = 1.0
 # Tables and pools live long, exchanges are freed by reference counts: young objects need no looking after 700 allocations.
@@ -98,6 +100,13 @@ class Edge:
         self.worker.draining = True
         for server in self._servers:
             server.close()
+        for _ in range(2):
+            await asyncio.sleep(0)  # what was accepted in this turn of the loop is known to us in the next
+        if self._certificate or any(client.exchange is None for client in self._clients):
+            # A client that is about to ask again cannot know that we end: it is answered, and told by that answer.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), min(_LINGER_SECONDS, grace))
+        self.worker.leaving = True
         for client in tuple(self._clients):
             client.drain()
         if self._clients:

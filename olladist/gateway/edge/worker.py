@@ -26,7 +26,8 @@ class Worker:
     door: Door = field(init=False)
     connections: Connections = field(init=False)
     bodies: Bodies = field(init=False)
-    draining: bool = False  # no further request on a connection
+    draining: bool = False  # each connection ends with the answer that it gets next
+    leaving: bool = False  # and one that has not asked for anything ends now
     counts: Counter[str] = field(default_factory=Counter)  # of lease.COUNTED, since the last Tally
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

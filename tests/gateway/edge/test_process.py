@@ -26,6 +26,25 @@ async def test_draining_lets_answers_finish_and_closes_what_is_idle(gate: Gatewa
     assert await asyncio.wait_for(draining, 10) == 0
 
 
+async def test_a_client_that_asks_on_while_draining_loses_nothing(gate: Gateway) -> None:
+    """On a connection that was idle at that moment: it is answered, with the word that the connection ends."""
+    await gate.add("gpu1")
+    await gate.joined()
+    client = await gate.client()
+    client.send(post())
+    assert (await client.answer())[0] == 200
+    draining = asyncio.create_task(gate.edge.drain(100))
+    await until(lambda: gate.edge.worker.draining, "draining")
+
+    client.send(post())
+    head, _, body = (await client.rest()).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close" in head
+    assert body == PROMPT
+    assert await asyncio.wait_for(draining, 10) == 0
+
+
 async def test_what_does_not_end_in_time_is_told_why(gate: Gateway) -> None:
     """A request without an answer gets a 503, a stream an error line; the backends are let go."""
     node = await gate.add("gpu1", hangs)
