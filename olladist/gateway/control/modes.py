@@ -1,6 +1,6 @@
 """How requests are served: which mode, what stands in where its first choice cannot, and who has said so. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -9,6 +9,7 @@ from typing import Final
 from olladist.errors import UsageError
 from olladist.gateway.control.backends import Role
 from olladist.gateway.environment import DISTRIBUTED, LOCAL_ADDR, STANDALONE, read_local, with_environment
+from olladist.gateway.exposure import is_own_address
 from olladist.gateway.settings import Overrides, Settings
 from olladist.inventory.model import Fallback, Gateway, Mode
 
@@ -96,7 +97,7 @@ def settings_of(settings: Settings, gateway: Gateway, environ: Mapping[str, str]
     """The settings of a gateway that can serve as the inventory and the environment say; UsageError where it cannot."""
     settings = with_environment(settings, gateway.origins, environ)
     serving = serving_of(gateway, settings.overrides)
-    check_no_loop(serving.local, settings.listen_host, settings.listen_port)
+    check_no_loop(serving.local, settings.listen_host, settings.listen_port, is_own_address)
     return settings
 
 
@@ -106,21 +107,28 @@ def in_order(names: Iterable[str]) -> tuple[Fallback, ...]:
     return tuple(fallback for fallback in Fallback if fallback.value in named)
 
 
-def check_no_loop(local: str, listen_host: str, listen_port: int) -> None:
-    """UsageError where the local Ollama would be the gateway itself, which would send its requests round in a circle."""
+def check_no_loop(
+    local: str, listen_host: str, listen_port: int, is_own: Callable[[str], bool] = lambda _: False
+) -> None:
+    """UsageError where the local Ollama would be the gateway itself, which would send its requests round in a circle.
+
+    `is_own` says whether an address is one of this machine's, for a gateway that listens on all of them.
+    """
     host, _, port = local.removeprefix("http://").rpartition(":")
     if not port or int(port) != listen_port:
         return
     here = listen_host.strip("[]")
     theirs = host.strip("[]")
-    if here == theirs or (_is_loopback(theirs) and (_is_loopback(here) or here in _EVERYWHERE)):
+    everywhere = here in _EVERYWHERE
+    loopback = _is_loopback(theirs) and (everywhere or _is_loopback(here))
+    if here == theirs or loopback or (everywhere and is_own(theirs)):
         raise UsageError(
             f"the local Ollama {local} has the address of the gateway itself",
             hint="let the gateway listen on another port (--listen), or the local Ollama (OLLAMA_HOST)",
         )
 
 
-_EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, not listened on
+_EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  compared with, not listened on
 
 
 def _is_loopback(host: str) -> bool:

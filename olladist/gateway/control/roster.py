@@ -21,6 +21,7 @@ class Seen:
     tags: tuple[Row, ...] = ()
     loaded: tuple[Row, ...] = ()
     keys: frozenset[str] = frozenset()  # the names in `tags`
+    digests: Mapping[str, str] = field(default_factory=dict)  # what goes by each of them
     warm: frozenset[str] = (
         frozenset()
     )  # the names in `tags` whose content is in memory, under whichever name it was loaded
@@ -188,8 +189,7 @@ class Roster:
 
     def digests(self, key: str) -> frozenset[str]:
         """The contents that go by this name, as far as anybody in play has said; more than one is drift."""
-        rows = (row for n in self.holders_in_play(key) for row in self.seen[n].tags)
-        return frozenset(row.digest for row in rows if row.key == key)
+        return frozenset(self.seen[number].digests[key] for number in self.holders_in_play(key))
 
     def for_workers(self) -> tuple[lease.Backend, ...]:
         """The table that workers go on with alone.
@@ -254,5 +254,6 @@ def _indexed(seen: Seen) -> Seen:
     return replace(
         seen,
         keys=frozenset(row.key for row in seen.tags),
+        digests={row.key: row.digest for row in seen.tags},
         warm=frozenset(row.key for row in seen.tags if row.digest in in_memory),
     )
