@@ -87,12 +87,18 @@ class Progress:
             self.failed.setdefault(node, why)
         return self._news(now)
 
-    def finish(self, also: Iterable[str] = ()) -> list[Line]:
-        """The last lines, once all are done: who has not got it, `also` in words, and success; or the error if none has got it."""
+    def finish(self, later: Mapping[str, str] | None = None) -> list[Line]:
+        """The last lines, once all are done: who has not got it, and success; or the error if none has got it.
+
+        `later` are nodes that get it when they are back, with the reason why they have not got it now.
+        """
         if not self.succeeded:
             return [{"error": self.error()}]
-        missing = (f"not done on {node}: {why}" for node, why in self.failed.items())
-        return [*({"status": text} for text in (*missing, *also)), {"status": SUCCESS}]
+        later = later or {}
+        never = {node: why for node, why in self.failed.items() if node not in later}
+        missing = (f"not done on {node}: {why}" for node, why in never.items())
+        waiting = (f"not done on {node}: {why}; it gets the model when it is back" for node, why in later.items())
+        return [*({"status": text} for text in (*missing, *waiting)), {"status": SUCCESS}]
 
     def error(self) -> str:
         """Why it has failed everywhere: in Ollama's own words where all nodes give the same ones."""

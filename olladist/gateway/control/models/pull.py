@@ -79,6 +79,7 @@ class Pulling:
         self._turn = asyncio.Lock()  # lines of one host go out before those of the next
         self._refused: dict[str, tuple[Answered, str]] = {}  # answers that are no progress, with their nodes
         self._heard = False
+        self._lost: dict[str, str] = {}  # hosts whose answer has ended too soon, or never begun, and why
 
     async def tell(self, teller: Teller) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -89,13 +90,8 @@ class Pulling:
         elif not teller.began and (answer := self._refusal()):
             await teller.answer(answer)
             return
-        for host, why in self._progress.failed.items():
-            log.warning("model not pulled", model=self._wanted.key, host=host, reason=why)
-        away = (
-            f"not done on {store.host}: it cannot be reached; it gets the model when it is back"
-            for store in self._targets.away
-        )
-        await teller.say(*self._progress.finish(away))
+        away = {store.host: "it cannot be reached" for store in self._targets.away}
+        await teller.say(*self._progress.finish(away | self._lost))
 
     async def _pull_on(self, store: Store, teller: Teller) -> None:
         """On the host's first Ollama that can be reached."""
@@ -104,7 +100,8 @@ class Pulling:
             failed, begun = await self._attempt(store.host, backend, teller)
             if begun:
                 break
-        if failed:
+        if failed and store.host not in self._progress.succeeded:
+            self._lost[store.host] = failed
             await self._say(teller, partial(self._progress.fail, store.host, failed))
 
     async def _attempt(self, host: str, backend: Backend, teller: Teller) -> tuple[str, bool]:
@@ -116,7 +113,8 @@ class Pulling:
                 begun = True
                 await self._hear(host, backend, exchange, teller)
         except BadProgress as bad:
-            return str(bad), begun
+            await self._say(teller, partial(self._progress.fail, host, str(bad)))
+            return "", begun
         except Failed as failure:
             self._parts.roster.ended(backend.id, "cut" if begun else "connect")
             return str(failure), begun
@@ -163,10 +161,13 @@ class Pulling:
         digests = [
             row.digest for n in numbers if n in parts.roster.seen for row in parts.roster.seen[n].tags if row.key == key
         ]
-        for store in self._targets.away:
-            if digests:
-                unspread.owe(Owed(store.host, key, sha256(digests[0])))
-        log.info("model pulled", model=key, hosts=shown(store.host for store in done))
+        later = [store.host for store in self._targets.away] + list(self._lost)
+        for host in later if digests else ():
+            unspread.owe(Owed(host, key, sha256(digests[0])))
+        failed = dict(self._progress.failed)
+        log.info(
+            "model pulled", model=key, hosts=shown(store.host for store in done), later=shown(later), failed=failed
+        )
 
 
 def _decoded(raw: bytes) -> object:
