@@ -61,8 +61,7 @@ async def copy_model(
         failed: dict[str, OlladistError] = {h: error for h, error in opened.problems.items() if h in targets}
         failed |= {problem.host: problem for problem in plan.problems if isinstance(problem, HostError)}
         if plan.steps:
-            hosts = " and ".join(dict.fromkeys(step.host for step in plan.steps))
-            failed |= await watching.carry_out(opened, plan, f"copying to {hosts}", digest)
+            failed |= await watching.carry_out(opened, plan, f"copying to {hosts_of(plan.steps)}", digest)
     for host in targets:
         if host not in failed and (unlisted := await unlisted_on(parts, host, key, digest)):
             failed[host] = StoreError(host, "looking for the model", unlisted)
@@ -99,6 +98,12 @@ async def list_again(parts: Parts, backend: Backend) -> tuple[Row, ...]:
 
 def nodes_of(parts: Parts, host: str) -> list[Backend]:
     return [backend for backend in parts.roster.nodes.values() if backend.host.name == host]
+
+
+def hosts_of(steps: Sequence[Step]) -> str:
+    """In words that fit before a bar."""
+    hosts = list(dict.fromkeys(step.host for step in steps))
+    return f"{len(hosts)} hosts" if len(hosts) > 3 else " and ".join(hosts)
 
 
 def sha256(digest: str) -> Digest:

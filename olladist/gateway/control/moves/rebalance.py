@@ -11,7 +11,7 @@ from olladist.fleet.models import read_models
 from olladist.gateway.control.caller import Caller
 from olladist.gateway.control.models.progress import SUCCESS
 from olladist.gateway.control.moves.changes import Changes, Refused, read
-from olladist.gateway.control.moves.copying import Watching, list_again, nodes_of, unlisted_on
+from olladist.gateway.control.moves.copying import Watching, hosts_of, list_again, nodes_of, unlisted_on
 from olladist.gateway.control.moves.describe import rebalancing, told
 from olladist.gateway.control.moves.documents import Rebalance
 from olladist.gateway.control.moves.hearing import Tell, heard, streamed
@@ -91,10 +91,11 @@ class Rebalances:
         for step in steps:
             tell({"status": step.describe()})
         if steps:
-            hosts = " and ".join(dict.fromkeys(step.host for step in steps))
             sync = SyncPlan(steps, (), plan.sync.holders, plan.sync.files)
             async with self._parts.stores.moving:
-                failed = await watching.carry_out(opened, sync, f"{steps[0].model} to {hosts}", _digest(steps))
+                failed = await watching.carry_out(
+                    opened, sync, f"{steps[0].model} to {hosts_of(steps)}", _digest(steps)
+                )
             failed |= await self._unlisted([step for step in steps if step.host not in failed])
         for remove in (deed for deed in group if isinstance(deed, Remove)):
             if not failed:

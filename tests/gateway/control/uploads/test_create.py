@@ -11,7 +11,8 @@ import httpx
 import ollama
 
 from tests.gateway.control.machines import Machines, gateway, progress, upload, weights
-from tests.gateway.control.nodes import wait_until
+from tests.gateway.control.nodes import Node, Raw, running, wait_until
+from tests.gateway.control.processes import control
 
 EVERYWHERE = '\n[models."{}"]\non = "*"\n'
 
@@ -199,6 +200,42 @@ async def test_a_key_that_may_not_manage(run_dir: Path, fleet: Machines) -> None
         sent = await g.client.post(f"/api/blobs/sha256:{'ab' * 32}", content=b"x", headers=headers)
 
         assert (created.status_code, sent.status_code) == (403, 403)
+
+
+async def test_with_the_local_ollama_alone(run_dir: Path, fleet: Machines) -> None:
+    """In the mode `standalone` it takes blobs and creates, and the fleet is left alone."""
+    local = f'\n[gateway]\nmode = "standalone"\nlocal = "http://127.0.0.1:{fleet.port("gpu3")}"\n'
+    async with gateway(run_dir, fleet, local) as g:
+        await g.wait_state("local", "up")
+        digest = await upload(g.client, weights("Alone."))
+        answer, lines = await progress(g.client, "/api/create", {"model": "alone", "files": {"m.gguf": digest}})
+
+        assert (answer.headers["x-ollama-node"], lines[-1]) == ("local", {"status": "success"})
+    assert [len(fleet.models(name)) for name in fleet.names] == [0, 0, 1]
+
+
+async def test_a_node_that_dies_under_a_create(run_dir: Path) -> None:
+    """A stream ends with an error line that names it; without streaming it is 500. Nothing is copied anywhere."""
+    line = b'{"status":"parsing GGUF"}\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    node = Node({"/api/create": Raw(head + f"{len(line):x}\r\n".encode() + line + b"\r\n")})
+    node.holds()
+    async with running(node), control(run_dir, one_host(run_dir, node)) as g:
+        await g.wait_state("here", "up")
+        body = {"model": "x", "from": "y"}
+        _, lines = await progress(g.client, "/api/create", body)
+        whole = await g.client.post("/api/create", json={**body, "stream": False})
+
+    assert lines[0] == {"status": "parsing GGUF"}
+    assert lines[-1]["error"].startswith("here did not finish: ")
+    assert len(lines) == 2
+    assert (whole.status_code, whole.json()) == (500, lines[-1])
+
+
+def one_host(run_dir: Path, node: Node) -> Path:
+    path = run_dir / "inventory.toml"
+    path.write_text(f'[hosts.here]\nconnection = "local"\ninstances = [{{ port = {node.port} }}]\n')
+    return path
 
 
 def wait_for_model(fleet: Machines, name: str, model: str) -> None:
