@@ -129,6 +129,7 @@ class Grant(msgspec.Struct, frozen=True, array_like=True, tag=5):
     fallback: str = ""
     reason: str = ""
     keep: bool = False  # send a Keep when the answer is whole
+    final: bool = False  # nobody has the model: this node says so in its own words, and no other is asked
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True):

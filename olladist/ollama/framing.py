@@ -1,9 +1,10 @@
 """Errors in the shape that a client's own protocol has for them: as a body, and as the end of a stream.
 
-Byte for byte what Ollama 0.17.4 sends, but for Anthropic's request_id, which is random there.
+Byte for byte what Ollama 0.17.4 sends; Anthropic's request_id is random there, and here.
 """
 
 import json
+import secrets
 
 from olladist.ollama.routes import Dialect
 
@@ -46,7 +47,9 @@ def error_body(dialect: Dialect, status: int, text: str, *, malformed: bool = Fa
             kind, code = "rate_limit_error", "rate_limit_exceeded"
         return _body({"error": {"message": text, "type": kind, "param": None, "code": code}}, malformed=malformed)
     if dialect is Dialect.ANTHROPIC:
-        return _body({"type": "error", "error": _anthropic(status, text)}, malformed=malformed)
+        # Anthropic's clients show it to whoever asks for support; here it is only the shape that counts.
+        body = {"type": "error", "error": _anthropic(status, text), "request_id": f"req_{secrets.token_hex(12)}"}
+        return _body(body, malformed=malformed)
     return encode({"error": text})
 
 
@@ -67,7 +70,7 @@ def stream_error(dialect: Dialect, text: str, status: int = 500, *, events: bool
     if dialect is Dialect.OPENAI:
         return b"data: " + error_body(dialect, status, text).rstrip() + b"\n\n"
     if dialect is Dialect.ANTHROPIC:
-        return b"event: error\ndata: " + error_body(dialect, status, text).rstrip() + b"\n\n"
+        return b"event: error\ndata: " + encode({"type": "error", "error": _anthropic(status, text)}) + b"\n\n"
     return encode({"error": text}) + b"\n"
 
 

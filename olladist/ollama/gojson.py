@@ -146,7 +146,7 @@ def _skip_value(text: str, at: int) -> int:
                 raise _value_problem(text, at)
             closers.append("}" if bracket == "{" else "]")
             if len(closers) > _DEPTH_MAX:
-                raise SyntaxProblem("exceeded max depth")
+                raise SyntaxProblem(f"invalid character '{bracket}' exceeded max depth")
             after = _skip_space(text, at + 1)
             if text[after : after + 1] == closers[-1]:
                 closers.pop()

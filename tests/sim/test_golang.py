@@ -34,7 +34,7 @@ def test_keys_match_in_any_case_and_the_last_one_counts() -> None:
         (b'{"keep_alive":"soon"}', 'time: invalid duration "soon"'),
         (b'{"keep_alive":"5"}', 'time: missing unit in duration "5"'),
         (b'{"keep_alive":true}', "Unsupported type: 'bool'"),
-        (b'{"more":' + b"[" * 20_000 + b"]" * 20_000 + b"}", "exceeded max depth"),
+        (b'{"more":' + b"[" * 20_000 + b"]" * 20_000 + b"}", "invalid character '[' exceeded max depth"),
     ],
 )
 def test_what_does_not_fit_is_told_in_gos_words(body: bytes, text: str) -> None:

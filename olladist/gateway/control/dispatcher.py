@@ -93,6 +93,20 @@ class Dispatcher:
             self.outcomes["granted"] += 1
         return answer
 
+    def anybody(self, worker: int, ask: Ask) -> Grant | None:
+        """For what nobody has: a node that is well, to refuse it as its version of Ollama does; None where none is.
+
+        Which of two mistakes in a request is told first, and in which words, is another with each version.
+        """
+        roster = self.roster
+        well = [number for number in roster.in_play() if roster.seen[number].state is State.UP]
+        if not well or ask.only or ask.tried:
+            return None
+        chosen = min(well, key=lambda number: self.ledger.in_flight.get(number, 0))
+        self.ledger.hold(worker, ask.id, Lease(chosen, _key(ask.model)))
+        self.outcomes["granted"] += 1
+        return Grant(ask.id, chosen, final=True)
+
     def done(self, worker: int, done: Done) -> None:
         """Releases what the worker held under this id, and takes what happened as evidence about the backend."""
         lease = self.ledger.release(worker, done.id)
@@ -195,7 +209,7 @@ class Dispatcher:
     def _keeps(self, chosen: int, key: str, ask: Ask) -> bool:
         if not (ask.keep and ask.cache and self.roster.serving.uses_cache):
             return False
-        contents = next((row.digest for row in self.roster.seen[chosen].tags if row.key == key), "")
+        contents = self.roster.seen[chosen].digests.get(key, "")
         return bool(contents) and self._kept.expect(ask.cache, contents)
 
     def _has_kept(self, key: str, digest: str) -> bool:

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 # A table is at most 2 MB, so ten a second to eight workers are no load; and a worker that places alone on a table 100 ms old
 # is no worse off than by the 2 s between probes.
 TABLE_EVERY = 0.1
+# How Ollama answers for a model that it has not got, or whose name is none (ollama/refusal.py).
+NOBODYS = frozenset({400, 404, 500})
 # What a client waits at most while backends are asked again whether they have got a model that none has listed.
 LOOK_AGAIN = 1.0
 
@@ -128,12 +130,17 @@ class LeaseServer:
             task = asyncio.get_running_loop().create_task(self._ask_again(worker, ask))
             self._waiting[worker.number, ask.id] = task
         else:
-            self._answer(worker, ask, answer)
+            self._answer(worker, ask, self._in_ollamas_words(worker, ask, answer))
 
     async def _ask_again(self, worker: "Worker", ask: Ask) -> None:
         await self._look_again()
         del self._waiting[worker.number, ask.id]
-        self._answer(worker, ask, self.dispatcher.ask(worker.number, ask))
+        self._answer(worker, ask, self._in_ollamas_words(worker, ask, self.dispatcher.ask(worker.number, ask)))
+
+    def _in_ollamas_words(self, worker: "Worker", ask: Ask, answer: Grant | Refuse) -> Grant | Refuse:
+        if isinstance(answer, Refuse) and answer.status in NOBODYS:
+            return self.dispatcher.anybody(worker.number, ask) or answer
+        return answer
 
     @property
     def waiting(self) -> int:

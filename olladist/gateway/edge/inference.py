@@ -240,7 +240,7 @@ class Inference:
         if self._from_cache and upstream.status != 200:
             self._drop_upstream()
             self._failed("retryable", f"it answered {upstream.status}", upstream.status)
-        elif upstream.status in _JUDGED and self.route.retryable:
+        elif upstream.status in _JUDGED and self.route.retryable and not self._grant.final:
             self._judging = Held(upstream, rest, self._added())
             upstream.sink = self._hold
         else:

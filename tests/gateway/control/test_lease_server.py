@@ -229,15 +229,26 @@ async def test_an_unknown_model_is_looked_for_once_more(gateway: Fixture) -> Non
 
 
 async def test_a_model_that_nobody_has_is_refused(gateway: Fixture) -> None:
-    """After looking again the answer is Ollama's own; other statuses are refused without looking."""
+    """After looking again a node says so itself, and nobody else is asked; for what is no name without looking."""
     await gateway.start(0)
     client, _ = await gateway.worker()
 
     client.send(Ask(1, "nope", "chat"))
-    assert await client.next() == Refuse(1, 404, "model 'nope' not found")
+    assert await client.next() == Grant(1, 0, final=True)
     client.send(Ask(2, "", "chat"))
-    assert await client.next() == Refuse(2, 400, "model is required")
+    assert await client.next() == Grant(2, 0, final=True)
     assert gateway.looked == 1
+
+
+async def test_what_nobody_has_is_refused_in_ollamas_words_where_no_node_is_well(gateway: Fixture) -> None:
+    """A node that has failed already is not asked for the wording: the gateway knows it."""
+    await gateway.start(0)
+    client, _ = await gateway.worker()
+
+    client.send(Ask(1, "nope", "chat", (0,)))
+    assert await client.next() == Refuse(1, 404, "model 'nope' not found")
+    client.send(Ask(2, "", "chat", (0,)))
+    assert await client.next() == Refuse(2, 400, "model is required")
 
 
 async def test_a_client_may_leave_while_its_ask_waits(gateway: Fixture) -> None:

@@ -9,9 +9,6 @@ from tests.lab.conformance.wire import Raw
 
 # How the bytes travel, which `framing` judges, what is a matter of the one connection (RFC 9110 §7.6.1), and the clock.
 _TRAVEL = frozenset({"date", "content-length", "transfer-encoding", "connection"})
-# Go's server answers with a length by itself where the body is whole within its first buffer.
-GO_BUFFER = 2048
-
 # What differs from one answer to the next, by key.
 _VARIES = re.compile(
     r'"(?:created_at|modified_at|expires_at|completed_at)":(?:"[^"]+"|\d+)|"\w+_duration":\d+|"created":\d+'
@@ -39,9 +36,8 @@ def readable(raw: Raw, names: dict[str, str], *, keep_modified: bool = False) ->
         body = _document(raw.body, names, keep_modified)
     else:
         body = _named(raw.body.decode("utf-8", "replace"), names)
-    # An answer of more than Go's buffer is chunked because Go does not know its length, and for no other reason.
-    # For HEAD and for no body at all it says nothing.
-    framing = raw.framing if stream or 0 < len(raw.body) < GO_BUFFER else "any"
+    # One document may come with its length or in chunks: Go's server chooses by the size, and by who has written it.
+    framing = raw.framing if stream else "any"
     return Answer(raw.status, headers, body, framing)
 
 
