@@ -19,7 +19,8 @@ class Backend(msgspec.Struct, frozen=True, array_like=True):
     """An Ollama instance as workers see it. `address` is "unix:/path" or "host:port".
 
     `role` is "node" for one of the fleet, "local" for the Ollama beside the gateway, "cache" for the control process with its
-    kept answers. A worker that places alone uses nodes first, the local one when no node is left, never the cache.
+    kept answers, "drained" for one that gets no new work. A worker that places alone follows the order of the Table's mode, and
+    gives nothing to the last two.
     """
 
     id: int

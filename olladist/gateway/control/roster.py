@@ -45,6 +45,9 @@ class Change:
     after: Seen | None
 
 
+# What workers are told instead of a role where there is to be no new work.
+DRAINED = "drained"
+
 _NOBODY: frozenset[int] = frozenset()
 
 
@@ -195,8 +198,8 @@ class Roster:
         """The table that workers go on with alone.
 
         A backend that has not answered yet is left out: after a restart of the control process workers may have requests there,
-        which would be taken from it if it were called down. One that is not to get new work has no models there: what runs on
-        it goes on.
+        which would be taken from it if it were called down. One that the mode leaves out has no models there, and one that is
+        drained a role of its own: what runs on them goes on.
         """
         order = self.serving.order
         rows = [
@@ -206,10 +209,8 @@ class Roster:
                 address=backend.address,
                 slots=backend.slots,
                 up=self.seen[number].state is not State.DOWN,
-                models=tuple(sorted(self.seen[number].keys))
-                if backend.role in order and backend.node not in self.drained
-                else (),
-                role=backend.role.value,
+                models=tuple(sorted(self.seen[number].keys)) if backend.role in order else (),
+                role=DRAINED if backend.node in self.drained else backend.role.value,
             )
             for number, backend in sorted(self.backends.items())
             if not self.seen[number].is_new

@@ -225,7 +225,7 @@ def test_the_best_are_asked_first() -> None:
 
 
 def test_workers_are_told_of_roles() -> None:
-    """Who is not to get new work has no models in the table, but stays in it; the cache is there while it is used."""
+    """Who the mode leaves out has no models in the table, who is drained no role; both stay in it. The cache is there while it is used."""
     roster = beside()
     assert [(r.id, r.role, len(r.models)) for r in roster.for_workers()] == [
         (1, "node", 1),
@@ -245,7 +245,7 @@ def test_workers_are_told_of_roles() -> None:
     roster.drain({"gpu2"})
     assert [(r.role, r.up, len(r.models)) for r in roster.for_workers()] == [
         ("node", True, 1),
-        ("node", True, 0),
+        ("drained", True, 1),
         ("local", True, 0),
         ("cache", True, 0),
     ]

@@ -96,6 +96,20 @@ async def test_the_last_answer_of_a_host_is_given_where_nobody_stands_in(gate: G
     assert await client.answer() == (503, b'{"error":"server busy"}')
 
 
+async def test_alone_a_worker_gives_nothing_to_a_drained_host(gate: Gateway) -> None:
+    """But it knows that the model is there: 503, not 404."""
+    node = await gate.add("gpu1")
+    node.role = "drained"
+    await gate.joined()
+    await gate.control.stop()
+    await until(lambda: gate.edge.worker.leases._transport is None, "the worker is alone")
+    client = await gate.client()
+    client.send(post())
+
+    assert (await client.answer())[0] == 503
+    assert not node.connections
+
+
 async def test_alone_with_nobody_a_worker_does_not_say_what_models_there_are(gate: Gateway) -> None:
     """503: a host that is away may have it. Kept answers are no host."""
     node = await gate.add("cache")
