@@ -10,6 +10,7 @@ import pytest
 
 from tests.gateway.whole import ADMIN, TOKEN, Ollama, Whole, until, whole
 
+HELLO = {"role": "user", "content": "hi"}
 WHY = "why is the sky blue?"
 
 
@@ -23,6 +24,12 @@ def local(gate: Whole) -> str:
     return f'local = "{gate.local.url}"'
 
 
+async def stream(client: ollama.AsyncClient) -> str:
+    """An answer that would be the same again, line by line."""
+    parts = await client.chat("tiny", [HELLO], stream=True, options={"temperature": 0})
+    return "|".join([part.message.content or "" async for part in parts])
+
+
 async def test_the_chain_from_a_host_to_nothing(gate: Whole) -> None:
     """A host answers; without hosts the local Ollama; without it what was kept, after a restart of everything too; else 503 and when to come again."""
     await gate.start({"OLLAMA_ADMIN_TOKEN": TOKEN}, inventory=local(gate))
@@ -31,19 +38,21 @@ async def test_the_chain_from_a_host_to_nothing(gate: Whole) -> None:
     assert str(gate.answered_by()[0]).startswith("gpu:")
     assert gate.answered_by()[1:] == (None, "distributed", "true")
 
-    async def kept() -> bool:
-        return bool((await gate.get("/admin/cache", **ADMIN))["answers"] == 1)
+    told = await stream(client)
 
-    await until(kept, "the answer is on the disk")
+    async def kept() -> bool:
+        return bool((await gate.get("/admin/cache", **ADMIN))["answers"] == 2)
+
+    await until(kept, "the answers are on the disk")
 
     await gate.gpu1.kill()
     await gate.gpu2.kill()
-    answer = await client.chat("tiny", [{"role": "user", "content": "hi"}])
+    answer = await client.chat("tiny", [HELLO])
     assert answer.message.content
     assert gate.answered_by() == ("local", "local", "distributed", "true")
     assert gate.headers["x-ollama-fallback-reason"]
     await gate.knows_down(gate.gpu1, gate.gpu2)
-    await client.chat("tiny", [{"role": "user", "content": "hi"}])
+    await client.chat("tiny", [HELLO])
     assert gate.headers["x-ollama-fallback-reason"] == "every host that has it is down"
     assert {model.model for model in (await client.list()).models} == {"tiny:latest", "mine:latest"}
     assert gate.headers["x-ollama-fallback-reason"] == "no host can be reached"
@@ -60,6 +69,8 @@ async def test_the_chain_from_a_host_to_nothing(gate: Whole) -> None:
         assert again.embeddings == fresh.embeddings
         assert gate.answered_by() == ("cache", "cache", "distributed", "true")
         assert int(gate.headers["age"]) >= 0
+        assert await stream(client) == told
+        assert gate.answered_by()[:2] == ("cache", "cache")
         assert "can be reached" in gate.headers["x-ollama-fallback-reason"] or not restart
 
     with pytest.raises(ollama.ResponseError) as caught:
@@ -111,9 +122,6 @@ async def test_each_mode_with_the_python_client(
         assert "retry-after" in gate.headers
     else:
         assert await chat() == without_local
-
-
-HELLO = {"role": "user", "content": "hi"}
 
 
 async def test_a_model_that_only_the_local_ollama_has(gate: Whole) -> None:
