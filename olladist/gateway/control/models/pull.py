@@ -29,14 +29,19 @@ from olladist.gateway.control.moves.copying import sha256
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.refusals import RETRY_AFTER
 from olladist.gateway.control.rights import must_manage, who
+from olladist.gateway.control.roster import Seen
 from olladist.gateway.control.telling import Teller, Telling
 from olladist.gateway.control.uploads.unspread import Owed, Unspread
 from olladist.gateway.control.upstreams import Answered, Exchange, Failed
 from olladist.gateway.control.web import error_response
 from olladist.ollama.routes import Route
+from olladist.scheduling.health import State
 
 # The model is listed before the client hears `success`. Reading every manifest of a large store on a slow disk takes seconds.
 LISTED_WITHIN = 10.0
+# A host that hangs keeps its connection. One that has not answered a probe for so long is not waited for: a restart takes less,
+# and so does a disk that is busy with the pull itself.
+GIVEN_UP = 30.0
 
 log = structlog.get_logger()
 
@@ -67,6 +72,11 @@ def _targets(parts: Parts, key: str) -> Targets:
     return pull_targets(found, placement(inventory, key), inventory.gateway.replicas, names)
 
 
+def given_up(seen: Seen | None, now: float) -> bool:
+    """Whether a host is not waited for any more: it has left the inventory, or been down for long."""
+    return seen is None or (seen.state is State.DOWN and now - seen.since > GIVEN_UP)
+
+
 class Pulling:
     """One pull under way."""
 
@@ -80,11 +90,14 @@ class Pulling:
         self._refused: dict[str, tuple[Answered, str]] = {}  # answers that are no progress, with their nodes
         self._heard = False
         self._lost: dict[str, str] = {}  # hosts whose answer has ended too soon, or never begun, and why
+        self._waiting: dict[int, asyncio.Timeout] = {}  # for the backends that are pulling
 
     async def tell(self, teller: Teller) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for store in self._targets.now:
-                tasks.create_task(self._pull_on(store, teller))
+            watch = tasks.create_task(self._give_up())
+            pulls = [tasks.create_task(self._pull_on(store, teller)) for store in self._targets.now]
+            await asyncio.wait(pulls)
+            watch.cancel()
         if self._progress.succeeded:
             await self._settle()
         elif not teller.began and (answer := self._refusal()):
@@ -92,6 +105,15 @@ class Pulling:
             return
         away = {store.host: "it cannot be reached" for store in self._targets.away}
         await teller.say(*self._progress.finish(away | self._lost))
+
+    async def _give_up(self) -> None:
+        """Ends the wait for hosts that hang."""
+        roster = self._parts.roster
+        while True:
+            await asyncio.sleep(1.0)
+            for number, waiting in self._waiting.items():
+                if given_up(roster.seen.get(number), roster.now()):
+                    waiting.reschedule(asyncio.get_running_loop().time())
 
     async def _pull_on(self, store: Store, teller: Teller) -> None:
         """On the host's first Ollama that can be reached."""
@@ -109,7 +131,10 @@ class Pulling:
         begun = False
         route, body = self._route, self._wanted.body
         try:
-            async with self._parts.upstreams.stream(backend, route.methods[0], route.path, content=body) as exchange:
+            async with (
+                asyncio.timeout(None) as self._waiting[backend.id],
+                self._parts.upstreams.stream(backend, route.methods[0], route.path, content=body) as exchange,
+            ):
                 begun = True
                 await self._hear(host, backend, exchange, teller)
         except BadProgress as bad:
@@ -118,6 +143,10 @@ class Pulling:
         except Failed as failure:
             self._parts.roster.ended(backend.id, "cut" if begun else "connect")
             return str(failure), begun
+        except TimeoutError:
+            return f"has not answered for {GIVEN_UP:g} s", begun
+        finally:
+            del self._waiting[backend.id]
         return "", begun
 
     async def _hear(self, host: str, backend: Backend, exchange: Exchange, teller: Teller) -> None:

@@ -109,6 +109,11 @@ class Fleet:
         transport = httpx.AsyncHTTPTransport(uds=self.gateway.settings.api_socket)
         self.client = ollama.AsyncClient(host="http://gateway", transport=transport)
 
+    def declare(self, **nodes: Node) -> None:
+        """Has the inventory name these and no others; to be reloaded."""
+        text = inventory_text({name: node.port for name, node in nodes.items()}, "", "")
+        Path(self.gateway.settings.inventory).write_text(text)
+
     async def request(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
         return await self.gateway.client.request(method, path, json=body, **more)
 

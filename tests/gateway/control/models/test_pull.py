@@ -1,11 +1,15 @@
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import ollama
 import pytest
 
+from olladist.gateway.control.models.pull import GIVEN_UP, given_up
+from olladist.gateway.control.roster import Seen
+from olladist.scheduling.health import State
 from tests.gateway.control.models.fleets import KNOWN, fleet, scripted
 from tests.gateway.control.nodes import Node, Raw, running, wait_until
 
@@ -143,36 +147,64 @@ async def test_what_all_hosts_refuse_is_their_answer(run_dir: Path) -> None:
         assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
 
 
+class Hanging(Node):
+    """Begins every pull and ends none; `ended` counts those whose client has left."""
+
+    begun = ended = 0
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"POST /api/pull "):
+            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
+            self.begun += 1
+            writer.write(stream(BEGIN).data[:-5])
+            await reader.read()
+            self.ended += 1
+            return False
+        body = b'{"version":"0.17.4","models":[]}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        return True
+
+
 async def test_pulls_end_with_their_client(run_dir: Path) -> None:
     """An Ollama goes on for as long as its client is there; so all of them are told at once."""
-    begun: list[asyncio.StreamWriter] = []
-    ended: list[bytes] = []
-
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        begun.append(writer)
-        writer.write(stream(BEGIN).data[:-5])
-        ended.append(await reader.read())
-
-    class Hanging(Node):
-        async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-            head = await reader.readuntil(b"\r\n\r\n")
-            if head.startswith(b"POST /api/pull "):
-                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
-                await hang(reader, writer)
-                return False
-            body = b'{"version":"0.17.4","models":[]}'
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-            return True
-
     one, two = Hanging(), Hanging()
     async with running(one, two), scripted(run_dir, gpu1=one, gpu2=two) as f:
         async with f.gateway.client.stream("POST", "/api/pull", json={"model": "tiny"}) as answer:
             async for line in answer.aiter_lines():
                 assert json.loads(line) == BEGIN
                 break
-            await wait_until(lambda: len(begun) == 2, "both pull")
-            assert not ended
-        await wait_until(lambda: len(ended) == 2, "both are told that nobody wants it")
+            await wait_until(lambda: one.begun + two.begun == 2, "both pull")
+            assert one.ended + two.ended == 0
+        await wait_until(lambda: one.ended + two.ended == 2, "both are told that nobody wants it")
+
+
+def test_a_host_that_hangs_is_given_up() -> None:
+    """Not at the first probe that fails; and at once where a reload has taken it away."""
+    down, up = Seen(since=100.0), Seen(state=State.UP)
+
+    assert not given_up(down, 100.0 + GIVEN_UP)
+    assert given_up(down, 101.0 + GIVEN_UP)
+    assert not given_up(up, 1000.0)
+    assert given_up(None, 0.0)
+
+
+async def test_a_host_that_leaves_the_inventory_is_not_waited_for(run_dir: Path) -> None:
+    """A reload in the middle of a pull ends it there; the others go on."""
+    one, two = Hanging(), Node()
+    one.holds()
+    two.holds()
+    two.answers["/api/pull"] = stream(BEGIN, pulled(1000), END, SUCCESS)
+    async with running(one, two), scripted(run_dir, gpu1=one, gpu2=two) as f:
+        told: list[str] = []
+        async with f.gateway.client.stream("POST", "/api/pull", json={"model": "tiny"}, timeout=30) as answer:
+            async for line in answer.aiter_lines():
+                told.append(line)
+                if len(told) == 1:
+                    f.declare(gpu2=two)
+                    f.gateway.process.send_signal(signal.SIGHUP)
+    assert json.loads(told[-1]) == SUCCESS
+    assert json.loads(told[-2])["status"].startswith("not done on gpu1: ")
 
 
 async def test_a_host_that_was_away_is_named_and_not_waited_for(run_dir: Path) -> None:
