@@ -33,11 +33,11 @@ def changed(good: bytes, random: Random) -> bytes:
 async def test_whatever_a_host_sends_a_client_gets_http(gate: Gateway, speech: Speech, seed: int) -> None:
     """Each answer is whole or visibly cut, and none of it turns up in somebody else's."""
     random = Random(seed)  # noqa: S311  the same each time
-    secret = b""
+    words: list[bytes] = []
 
     async def mad(connection: Connection, _head: bytes, body: bytes) -> None:
         stream = json.loads(body)["stream"]
-        data = changed(speech.answer(stream=stream).replace(b"one", secret), random)
+        data = changed(speech.answer(stream=stream).replace(b"one", words[-1]), random)
         while data:
             size = random.choice([1, 7, 50, 1000])
             await connection.send(data[:size])
@@ -46,15 +46,14 @@ async def test_whatever_a_host_sends_a_client_gets_http(gate: Gateway, speech: S
 
     await gate.add("gpu1", mad)
     await gate.joined()
-    for turn in range(ROUNDS):
-        secret = b"word-%d-%d" % (seed, turn)
+    for _ in range(ROUNDS):
+        words.append(random.randbytes(8).hex().encode())
         client = await gate.client()
         client.send(speech.request(stream=bool(random.randrange(2))))
         seen = await see(client)
         client.leave()
         assert seen.end is End.CUT or seen.status >= 200, seen
-        others = [b"word-%d-%d" % (seed, other) for other in range(turn)]
-        assert not any(word + b"\r" in seen.body or word + b'"' in seen.body for word in others), seen
+        assert not any(word in seen.body for word in words[:-1]), seen
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 16])
