@@ -54,6 +54,8 @@ class Shower:
                 answer = await self._ask(backend, body)
             except Failed:
                 continue
+            if answer.status == 404 and not self._holders(key):
+                break
             if answer.status == 404:
                 self._parts.roster.forget(backend.id, key)
                 self._parts.prober.check_tags(backend.id)
@@ -91,7 +93,11 @@ class Shower:
         holders = self._holders(key)
         chosen = designated(self._parts.roster, self._parts.declared) if is_cloud(model) and not holders else None
         # What is in Ollama's cloud is known to the node that is signed in there, listed or not.
-        return holders if chosen is None else self._parts.roster.able((chosen,))
+        able = self._parts.roster.able
+        if chosen is not None:
+            return able((chosen,))
+        # Of what nobody has, anybody may say what else is wrong with the request.
+        return holders or able(self._parts.roster.in_play())[:1]
 
     def _said(self, answer: Response, backend: Backend, key: str, failed: list[int]) -> Response:
         """With what a client is told where somebody stands in for the mode's first choice."""

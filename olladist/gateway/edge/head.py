@@ -204,13 +204,19 @@ def for_backend(head: RequestHead, length: int) -> bytes:
     return first + _block(head.lines, _NOT_FOR_BACKENDS, head.named)
 
 
+_METHODS = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split())
+
+
 def for_control(head: RequestHead, client: str, key: str = "", *, admin: bool = False) -> bytes:
     """The head of a request to the control process: its framing as ours, the client's address and the name of its key added.
 
     Only what may hold the admin token (`admin`) keeps its Authorization; no user's key leaves the worker. One connection
     serves one request, so that none has gone stale when an upload begins.
     """
-    lines = [b"%b %b HTTP/1.1" % (head.method, head.target)]
+    # The application's parser knows no methods but those, and cuts "#" off: for Ollama one that no route takes is as good as
+    # another, and "#" is a part of the path.
+    method = head.method if head.method in _METHODS else b"TRACE"
+    lines = [b"%b %b HTTP/1.1" % (method, head.target.replace(b"#", b"%23"))]
     lines += [line for name, line in head.lines if name == b"host"] or [b"Host: olladist"]
     if head.length == CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")

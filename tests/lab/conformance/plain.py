@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+from tests.lab.conformance.differences import BESIDE
+
 _TIME = re.compile(r"(?:Less than a second|About an? \w+|\d+ \w+) (?:ago|from now)|Stopping\.\.\.|Forever")
 _COLUMNS = re.compile(r" {2,}")
 # Go's and Python's, and of the names that servers and clients give to answers.
@@ -13,14 +15,10 @@ _VARIES = re.compile(
 _NUMBERS = frozenset({"created", "created_at", "completed_at", "modified_at", "expires_at"})
 
 
-# What the gateway says besides while a model goes on to further hosts (docs/reference/differences.md).
-_OURS = re.compile("copying to ")
-
-
 def table(lines: tuple[str, ...], names: dict[str, str]) -> list[str]:
     """Lines of the screen: columns one blank apart, whose width names of another length change, and no times."""
     return [
-        _COLUMNS.sub("  ", _TIME.sub("TIME", named(line, names))).rstrip() for line in lines if not _OURS.match(line)
+        _COLUMNS.sub("  ", _TIME.sub("TIME", named(line, names))).rstrip() for line in lines if not BESIDE.match(line)
     ]
 
 
@@ -58,7 +56,7 @@ def progress(lines: list[dict[str, Any]]) -> list[Any]:
     steps: list[Any] = []
     completed: dict[str, int] = {}
     for line in lines:
-        if _OURS.match(line.get("status") or ""):
+        if BESIDE.match(line.get("status") or ""):
             continue
         digest, done = line.get("digest") or "", line.get("completed") or 0
         assert done >= completed.get(digest, 0), f"went back: {line}"
