@@ -104,7 +104,7 @@ class Whole:
             text += line
             if line == b"}\n":
                 document = json.loads(text)
-                assert "url" in document, document
+                assert "url" in document, (document, await self.ended())
                 return str(document["url"])
         raise AssertionError(await self.ended())
 
