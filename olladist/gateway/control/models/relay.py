@@ -36,7 +36,7 @@ async def push(parts: Parts, request: Request, route: Route) -> Response:
     holders = roster.able(roster.holders_in_play(wanted.key))
     if holders and chosen not in {holder.id for holder in holders}:
         chosen = holders[0].id
-    return _relayed(parts, request, route, (chosen,), wanted.body)
+    return relayed(parts, request, route, (chosen,), wanted.body)
 
 
 async def to_designated(parts: Parts, request: Request, route: Route) -> Response:
@@ -54,16 +54,16 @@ async def open_to_all(parts: Parts, request: Request, route: Route) -> Response:
         return Response(status_code=499)  # nobody reads it
     if body is None:
         return error_response(route.dialect, 413, f"a body of more than {BODY_BYTES_MAX} bytes")
-    return _relayed(parts, request, route, (designated(parts.roster, parts.declared),), body)
+    return relayed(parts, request, route, (designated(parts.roster, parts.declared),), body)
 
 
 async def status(parts: Parts, request: Request, route: Route) -> Response:
     """The designated node's; while that is away any other's, for it is about clients more than about the node."""
     others = (backend.id for backend in parts.roster.able(parts.roster.in_play()))
-    return _relayed(parts, request, route, (designated(parts.roster, parts.declared), *others), b"")
+    return relayed(parts, request, route, (designated(parts.roster, parts.declared), *others), b"")
 
 
-def _relayed(parts: Parts, request: Request, route: Route, numbers: Iterable[int | None], body: bytes) -> Response:
+def relayed(parts: Parts, request: Request, route: Route, numbers: Iterable[int | None], body: bytes) -> Response:
     """The answer of the first of these that gives one."""
     asked = [parts.roster.backends[number] for number in dict.fromkeys(numbers) if number is not None]
     raw = request.scope.get("raw_path", b"").decode("latin-1") or request.url.path

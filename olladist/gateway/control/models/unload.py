@@ -10,12 +10,14 @@ from starlette.responses import Response
 
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.models.asking import PATIENCE, as_it_is, ask_node, error_text, look, nobody_has_it, shown
+from olladist.gateway.control.models.designated import designated
+from olladist.gateway.control.models.relay import relayed
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.rights import must_use, who
 from olladist.gateway.control.roster import Seen
 from olladist.gateway.control.upstreams import Answered, Failed
 from olladist.gateway.control.web import error_response, read_whole
-from olladist.ollama.names import split_name
+from olladist.ollama.names import is_cloud, split_name
 from olladist.ollama.request import BadBody, read_body
 from olladist.ollama.routes import Route
 
@@ -44,6 +46,8 @@ async def unload(parts: Parts, request: Request, route: Route) -> Response:
     await look(parts)
     holders = roster.able(roster.holders_in_play(key))
     await parts.prober.read_loaded([holder.id for holder in holders], PATIENCE)
+    if not holders and roster.serving.distributed and is_cloud(asked.model):
+        return relayed(parts, request, route, (designated(roster, parts.declared),), body)
     if not holders:
         return nobody_has_it(parts, route, asked.model)
     loaded = [holder for holder in holders if in_memory(roster.seen[holder.id], key)]
