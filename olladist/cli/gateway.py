@@ -1,7 +1,9 @@
 """Gateways as commands see them: those that run, and one for the length of a check."""
 
 import asyncio
+import contextlib
 import os
+import secrets
 import signal
 import sys
 import time
@@ -18,6 +20,7 @@ from rich.text import Text
 
 from olladist.cli.options import Globals
 from olladist.errors import GatewayError, UsageError
+from olladist.gateway.access import digest_of
 from olladist.gateway.orders import Answer, Order, ask
 from olladist.gateway.running import Running, find, is_alive
 from olladist.inventory.find import find_inventory
@@ -238,7 +241,11 @@ SAID_BYTES = 4000
 
 @asynccontextmanager
 async def temporary_gateway(inventory: Inventory, limit: str | None) -> AsyncIterator[str]:
-    """Its URL, once clients are served; GatewayError with what it said where it does not start."""
+    """Its URL, once clients are served; GatewayError with what it said where it does not start.
+
+    Whatever the inventory says of keys, it has one of its own, which is in the URL: nobody else on this machine can use it meanwhile.
+    """
+    secret = secrets.token_urlsafe(24)
     words = ["-m", "olladist", "--json", "-i", str(inventory.path.absolute())]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -248,6 +255,7 @@ async def temporary_gateway(inventory: Inventory, limit: str | None) -> AsyncIte
         "--listen",
         "127.0.0.1:0",
         "--temporary",
+        digest_of(secret.encode()),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -255,7 +263,7 @@ async def temporary_gateway(inventory: Inventory, limit: str | None) -> AsyncIte
     )
     said = asyncio.create_task(_tail(process))
     try:
-        yield await _url(process, said)
+        yield f"{await _url(process, said)}/key/{secret}"
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
@@ -275,7 +283,9 @@ async def _url(process: asyncio.subprocess.Process, said: asyncio.Task[str]) -> 
             while process.stdout and (line := await process.stdout.readline()):
                 text += line
                 if line.strip() == b"}":
-                    return msgspec.json.decode(text, type=ProxyDocument).url
+                    with contextlib.suppress(msgspec.ValidationError):  # an error's document: stderr says it in words
+                        return msgspec.json.decode(text, type=ProxyDocument).url
+                    break
             problem = (await said).strip()
     except TimeoutError:
         raise GatewayError(f"the gateway was not ready within {START_SECONDS:g} s") from None

@@ -41,8 +41,11 @@ def run_gateway(
         ),
     ] = False,
     temporary: Annotated[
-        bool, typer.Option("--temporary", hidden=True, help="Not found by the commands below.")
-    ] = False,
+        str | None,
+        typer.Option(
+            "--temporary", hidden=True, help="Not found by the commands below; opened by a key with this SHA-256."
+        ),
+    ] = None,
     accept_new: AcceptNew = False,
 ) -> int:
     """Run the gateway: one Ollama out of all hosts.
@@ -86,7 +89,7 @@ def _settings(
     transport: Transport | None,
     *,
     insecure: bool,
-    temporary: bool,
+    temporary: str | None,
     accept_new: bool,
 ) -> "Settings":
     """The command line before the environment before the inventory. UsageError where they do not go together."""
@@ -117,7 +120,7 @@ def _settings(
             *(["origins"] if ORIGINS in os.environ else []),
         ),
         insecure=insecure,
-        temporary=temporary,
+        temporary=temporary or "",
     )
     settings = with_door(settings_of(settings, gateway, os.environ), gateway, os.environ)
     os.environ.pop(ADMIN_TOKEN, None)  # the gateway's processes know its digest, and need no more

@@ -83,7 +83,7 @@ async def is_gateway(url: str) -> bool:
 async def ask_gateway(url: str, hosts: Collection[str], wanted: Collection[str], *, started: bool) -> GatewayEvidence:
     """Nodes, the APIs, and one streamed generation with the first model of `wanted` that is there, else with any."""
     async with httpx.AsyncClient(base_url=url, timeout=20.0, trust_env=False) as client:
-        evidence = GatewayEvidence(url, started)
+        evidence = GatewayEvidence(url.partition("/key/")[0], started)  # the key is not for reports
         try:
             evidence = replace(evidence, nodes=await _settled_nodes(client, hosts))
             evidence = replace(

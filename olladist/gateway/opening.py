@@ -15,6 +15,8 @@ def with_door(settings: Settings, gateway: Gateway, environ: Mapping[str, str]) 
 
     Raises GatewayError or UsageError where keys cannot be found or files not be used, or where strangers could come in.
     """
+    if settings.temporary:
+        return settings
     keys = resolve(gateway.keys, environ)
     check_exposure(settings.listen_host, keyed=bool(keys), insecure=settings.insecure)
     if gateway.tls_cert is None or gateway.tls_key is None:

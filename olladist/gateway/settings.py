@@ -57,8 +57,9 @@ class Settings:
     verbose: bool = False
     # Fields that the command line has set: the inventory's word on them does not count, at a reload neither.
     given: tuple[str, ...] = ()
-    # For the length of a check: commands that look for a gateway do not find it.
-    temporary: bool = False
+    # For the length of a check: commands that look for a gateway do not find it, and the one key that opens it, whatever the
+    # inventory says, has this SHA-256 (hex).
+    temporary: str = ""
     # How long streams may go on after SIGTERM. systemd kills after 90 s by default: stay below it.
     grace_seconds: float = 60.0
     connect_seconds: float = 5.0

@@ -80,3 +80,11 @@ def test_a_door_stays_shut_with_a_reason(declared: Callable[[Path], Gateway], sa
 
     assert raised.value.hint
     assert with_door(replace(EVERYWHERE, insecure=True), Gateway(), {}).insecure
+
+
+def test_the_gateway_of_a_check_has_a_key_of_its_own() -> None:
+    """What the inventory says of keys and certificates is not looked at: who checks may not have them."""
+    declared = Gateway(keys=(ApiKey("team", variable="NOT_SET"),), tls_cert=Path("/gone"), tls_key=Path("/gone"))
+    settings = replace(EVERYWHERE, temporary="a" * 64)
+
+    assert with_door(settings, declared, {}) == settings

@@ -37,6 +37,7 @@ from olladist.gateway.control.tunnels import Tunnels, Unattended
 from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.control.watch import Pace, Way
 from olladist.gateway.settings import Settings
+from olladist.inventory.model import ApiKey
 from olladist.ssh.connections import Connections
 
 # A start waits this long for hosts that do not answer; what comes later is picked up when it comes.
@@ -59,7 +60,7 @@ async def serve(
     Whenever `reload` is set the inventory is read again, and the event cleared.
     """
     declared = Declared(first_declaration(settings))
-    keys = Keys(declared.inventory.gateway.keys)
+    keys = Keys(_declared_keys(settings, declared))
     (Path(settings.run_dir) / "tunnels").mkdir(mode=0o700, exist_ok=True)
     unattended = Unattended()
     async with (
@@ -137,6 +138,13 @@ def assemble(
         reload=Reload(settings, declared, dispatcher, keys, leases),
         drain=Drain(state, declared, dispatcher, upstreams),
     )
+
+
+def _declared_keys(settings: Settings, declared: Declared) -> tuple[ApiKey, ...]:
+    """The inventory's; or the one that the command knows which has started this gateway for a check of its own."""
+    if settings.temporary:
+        return (ApiKey("doctor", sha256=settings.temporary),)
+    return declared.inventory.gateway.keys
 
 
 def _cache(settings: Settings, declared: Declared, roster: Roster) -> Cache:

@@ -21,7 +21,7 @@ _ALWAYS_OPEN: Final = frozenset({"/", "/healthz", "/readyz"})
 _ADMIN: Final = ("/admin/", "/dashboard/")
 _ADMIN_EXACT: Final = frozenset({"/admin", "/dashboard", "/metrics"})
 
-MISSING: Final = "an API key is needed: send it as Authorization: Bearer KEY or X-Api-Key: KEY, or give the address as http://…/key/KEY"
+MISSING: Final = "an API key is needed: send it as Authorization: Bearer KEY or X-Api-Key: KEY, or give the address as http://HOST:PORT/key/KEY"
 UNKNOWN: Final = "this API key is not known"
 
 
@@ -88,8 +88,13 @@ def _bearer(head: RequestHead) -> bytes:
 
 
 def denial(dialect: Dialect, text: str) -> tuple[bytes, str]:
-    """Body and content type of a 401, as the protocols' own servers write it."""
+    """Body and content type of a 401, as the protocols' own servers write it.
+
+    Ollama's client shows a 401 by its `status` (api/types.go AuthorizationError), and without one says that something went wrong.
+    """
     if dialect is Dialect.OPENAI:
         error = {"message": text, "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
         return encode({"error": error}) + b"\n", error_content_type(dialect)
+    if dialect is Dialect.OLLAMA:
+        return encode({"error": text, "status": text}), error_content_type(dialect)
     return error_body(dialect, 401, text), error_content_type(dialect)

@@ -120,9 +120,10 @@ def test_the_admin_token_opens_everything() -> None:
 def test_a_denial_is_in_the_clients_own_words() -> None:
     """Ollama's, OpenAI's with its code, Anthropic's with its type."""
     bodies = {dialect: json.loads(denial(dialect, "no")[0]) for dialect in Dialect}
+    assert bodies[Dialect.ANTHROPIC].pop("request_id").startswith("req_")
 
     assert bodies == {
-        Dialect.OLLAMA: {"error": "no"},
+        Dialect.OLLAMA: {"error": "no", "status": "no"},
         Dialect.OPENAI: {
             "error": {"message": "no", "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
         },
