@@ -20,6 +20,9 @@ from olladist.scheduling.strategies import choose
 # failed (out of memory, a damaged blob), and another try costs its next client that load's time; 503 is a full queue.
 AVOID_SECONDS = {500: 10.0, 503: 2.0}
 
+# Clients make up names of models, so what is remembered of failures has a bound: they are asked for within seconds.
+_FAILED_MAX = 1000
+
 # What a client is told of a backend that was tried, by how that ended.
 _FAILURES = {"connect": "no connection", "died": "it ended the connection", "retryable": "it answered {status}"}
 
@@ -225,7 +228,10 @@ class Dispatcher:
     def _remember(self, lease: Lease, done: Done) -> None:
         text = _FAILURES.get(done.outcome)
         if text is not None:
+            self._failed.pop(lease, None)
             self._failed[lease] = text.format(status=done.status)
+            if len(self._failed) > _FAILED_MAX:
+                del self._failed[next(iter(self._failed))]
         elif done.outcome == "served":
             self._failed.pop(lease, None)
 
