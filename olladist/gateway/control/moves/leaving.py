@@ -12,6 +12,7 @@ from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.moves.copying import list_again
 from olladist.gateway.control.moves.hearing import Tell
 from olladist.gateway.control.parts import Parts
+from olladist.gateway.control.uploads.unspread import Unspread
 from olladist.gateway.control.upstreams import Failed, fetch
 from olladist.ollama import framing
 
@@ -38,12 +39,20 @@ class Leaving:
             tell({"status": f"deleting on {host}"})
             await self._unload(nodes, key, name)
             await self._delete(host, nodes[0], name)
+        self._owe_no_more(host, key)
         for backend in nodes:
             self._parts.roster.forget(backend.id, key)
             try:
                 await list_again(self._parts, backend)
             except Failed:
                 continue  # its probes say what is the matter with it
+
+    def _owe_no_more(self, host: str, key: str) -> None:
+        """What was still to be copied there."""
+        unspread = Unspread(self._parts.state)
+        for owed in unspread.all():
+            if (owed.host, owed.model) == (host, key):
+                unspread.settle(owed)
 
     @contextmanager
     def _hidden(self, nodes: Sequence[Backend], key: str) -> Iterator[None]:

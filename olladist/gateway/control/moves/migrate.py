@@ -22,7 +22,6 @@ from olladist.gateway.control.moves.plan import Remove, plan_copy
 from olladist.gateway.control.moves.stores import why
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.rights import must_manage, who
-from olladist.gateway.control.uploads.unspread import Unspread
 from olladist.gateway.control.upstreams import Failed
 from olladist.gateway.control.web import JSON, response
 from olladist.inventory.select import hosts_for
@@ -156,15 +155,7 @@ class Migrations:
             except OlladistError as error:
                 tell({"error": f"{move.name} is on {move.to} now, and still on {move.source}: {why(error)}"})
                 return
-            self._owe_no_more(move)
         tell({"status": SUCCESS})
-
-    def _owe_no_more(self, move: Move) -> None:
-        """What was to be copied to the host that it has left."""
-        unspread = Unspread(self._parts.state)
-        for owed in unspread.all():
-            if (owed.host, owed.model) == (move.source, move.key):
-                unspread.settle(owed)
 
     def _warnings(self, move: Move) -> list[str]:
         """What the caller should know beside."""

@@ -1,6 +1,7 @@
 """POST /api/distributed/rebalance: what would bring the models where they shall be, or doing it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 from starlette.requests import Request
@@ -22,6 +23,7 @@ from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.rights import must_manage, who
 from olladist.gateway.control.upstreams import Failed
 from olladist.gateway.control.web import JSON, response
+from olladist.modelstore.contents import StoreContents
 from olladist.modelstore.plan import SyncPlan
 from olladist.modelstore.steps import Copy, Create, Follow, Step
 from olladist.ollama.digests import Digest
@@ -65,10 +67,17 @@ class Rebalances:
         roster = self._parts.roster
         times = {(b.host.name, row.key): row.time for n, b in roster.nodes.items() for row in roster.seen[n].tags}
         sources = await read_models(opened.fleet)
+        contents = {host: self._without_deleted(host, seen) for host, seen in opened.contents.items()}
         drained = {backend.host.name for backend in roster.nodes.values() if backend.node in roster.drained}
         return plan_rebalance(
-            self._parts.declared.inventory, opened.contents, sources, times=times, drained=drained, prune=prune
+            self._parts.declared.inventory, contents, sources, times=times, drained=drained, prune=prune
         )
+
+    def _without_deleted(self, host: str, seen: StoreContents) -> StoreContents:
+        """What is still to be deleted on a host that is just back is nobody's source, and comes back nowhere."""
+        deeds = (deed for backend in nodes_of(self._parts, host) for deed in self._parts.pending.of(backend.node))
+        gone = {deed.model for deed in deeds if not deed.source}
+        return replace(seen, models={key: stored for key, stored in seen.models.items() if key not in gone})
 
     async def _do(self, tell: Tell, *, prune: bool) -> None:
         watching = Watching(tell)

@@ -63,7 +63,7 @@ class Creator:
         except BadBody as bad:
             return error_response(route.dialect, bad.status, bad.text, malformed=True)
         for model in filter(None, (asked.model, needs.base)):
-            if refused := must_use(caller, route, split_name(model).key):
+            if refused := must_use(caller, route, model):
                 return refused
         backends = {backend.node: backend for backend in self._nodes.for_uploads()}
         candidates = await self._candidates(list(backends.values()), needs)

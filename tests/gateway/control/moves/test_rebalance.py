@@ -151,3 +151,19 @@ async def test_bad_requests(run_dir: Path, fleet: Machines) -> None:
 
     assert [a.status_code for a in (unknown, wrong, large, denied, empty)] == [400, 400, 413, 403, 200]
     assert "unknown field `dryrun`" in unknown.json()["error"]
+
+
+async def test_what_is_to_be_deleted_is_not_spread(run_dir: Path, fleet: Machines) -> None:
+    """A host that missed a deletion brings the model back to nobody, however soon a rebalance looks at it."""
+    fleet.make("gpu1", "doomed")
+    fleet.copy("gpu1", "gpu2")
+    async with gateway(run_dir, fleet) as g:
+        fleet.kill("gpu2")
+        await g.wait_state("gpu2", "down")
+        deleted = await g.client.request("DELETE", "/api/delete", json={"model": "doomed"})
+        fleet.hosts.start("gpu2")  # its sshd alone: nobody can delete there yet
+        plan = await planned(g.client)
+
+    assert deleted.status_code == 200
+    assert (plan["steps"], plan["problems"]) == ([], [])
+    assert (fleet.store("gpu2") / "manifests").exists()
