@@ -239,7 +239,7 @@ class Dispatcher:
         if status == 404:
             self.roster.forget(lease.backend, lease.model)
             self._on_missing(lease.backend)
-        elif seconds := AVOID_SECONDS.get(status):
+        elif (seconds := AVOID_SECONDS.get(status)) and lease.backend in self.roster.holders(lease.model):
             self._avoid[lease] = self._now() + seconds
 
     def _avoided(self, lease: Lease) -> bool:
