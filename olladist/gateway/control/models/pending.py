@@ -98,6 +98,8 @@ class Pending:
         for node, deeds in list(self._deeds.items()):
             if (nodes is None or node in nodes) and (deed := deeds.get(model)):
                 self._settle(deed)
+                if task := self._tasks.get(deed):
+                    task.cancel()
 
     def sift(self, backend: Backend, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         """The rows of a listing that count; what is due on that node is begun."""
