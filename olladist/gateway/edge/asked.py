@@ -34,7 +34,10 @@ NOTHING: Final = Wants()
 
 def read_asked(head: RequestHead, body: bytes, route: Route, key: Key | None) -> tuple[ModelRequest, Wants]:
     """Raises BadBody where Ollama would refuse the body, or where a field of ours makes no sense."""
-    fields = {name: line.partition(b":")[2].strip(b" \t") for name, line in head.lines if name in _READ}
+    lines = [line for line in head.lines if line[0] in _READ]
+    if not lines and key is None and not kept.may_be_kept(route, body):
+        return read_body(body, route), NOTHING  # most requests
+    fields = {name: line.partition(b":")[2].strip(b" \t") for name, line in lines}
     if fields.get(b"content-encoding") == b"zstd" and route.dialect is not Dialect.OLLAMA:
         body = _unpacked(body)
     request = read_body(body, route)

@@ -66,6 +66,7 @@ class _Event(msgspec.Struct, gc=False):
     response: _Inner | None = None
 
 
+_NOT_MEASURED = _Metrics()
 _metrics = msgspec.json.Decoder(_Metrics)
 _event = msgspec.json.Decoder(_Event)
 
@@ -89,7 +90,7 @@ def _of_ollama(tail: bytes) -> Usage | None:
         metrics = _metrics.decode(last)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         metrics = _Metrics(**{name.decode(): int(count) for name, count in _METRIC.findall(last)})
-    if metrics == _Metrics():
+    if metrics == _NOT_MEASURED:
         # A model that was only loaded or unloaded has nothing to count; an answer that was cut has no "done".
         return NO_USAGE if b'"done":true' in last else None
     return Usage(
