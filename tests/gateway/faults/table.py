@@ -53,6 +53,10 @@ async def says_it_twice(connection: Connection, speech: Speech, stream: bool) ->
     await connection.send(speech.answer(stream=stream) * 2)
 
 
+async def says_too_much(connection: Connection, speech: Speech, stream: bool) -> None:
+    await connection.send(speech.answer(stream=stream) + b"and more")
+
+
 async def dies_saying_503(connection: Connection, _speech: Speech, _stream: bool) -> None:
     await connection.send(b"HTTP/1.1 503 X\r\nContent-Length: 100\r\n\r\nser")
     connection.reset()
@@ -89,6 +93,7 @@ BEFORE = (
     Before("answers what is no HTTP", Sees.OTHER, Sees.UNAVAILABLE, garbage),
     Before("answers with two lengths that contradict each other", Sees.OTHER, Sees.UNAVAILABLE, contradicts),
     Before("sends two answers at once", Sees.OTHER, Sees.UNAVAILABLE, says_it_twice),
+    Before("sends more than it has promised", Sees.OTHER, Sees.UNAVAILABLE, says_too_much),
     Before("dies in the middle of a 503", Sees.OTHER, Sees.UNAVAILABLE, dies_saying_503),
     Before("hangs, and its probes find it down", Sees.OTHER, Sees.UNAVAILABLE, hangs, found_down=True),
     Before("answers 404, it has no such model", Sees.OTHER, Sees.SAME, says(404, MISSING)),
