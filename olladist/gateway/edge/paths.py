@@ -28,6 +28,8 @@ def moved(method: str, target: str, prefix: str = "") -> Moved | None:
     `prefix` stood before `target` and is put before the new one as well.
     """
     path, question, query = target.partition("?")
+    if path == "/" or not (path.endswith("/") or "//" in path or "/." in path or "%" in path):
+        return None  # nearly all there are
     clean = cleaned(path)
     if clean != _encoded(path):
         # ServeMux escapes once more what was escaped already: %2e becomes %252e. So be it.
