@@ -18,7 +18,18 @@ from olladist.sim.create import create
 from olladist.sim.front import Page
 from olladist.sim.golang import Document, Malformed, Shape, decode
 from olladist.sim.inference import Server
-from olladist.sim.reply import JSON, JSON_UTF8, NATIVE, Answer, Failure, Refused, Reply, Stream, Writer, native_error
+from olladist.sim.reply import (
+    JSON,
+    JSON_UTF8,
+    NATIVE,
+    Answer,
+    Failure,
+    Refused,
+    Reply,
+    Stream,
+    Writer,
+    native_error,
+)
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -203,7 +214,8 @@ class _Exchange:
                     started = True
                     await self.start(200, writer.stream_type)
                 line = {"error": document.text} if isinstance(document, Failure) else document
-                await self.send({"type": "http.response.body", "body": writer.chunk(line), "more_body": True})
+                for piece in events(writer.chunk(line)):
+                    await self.send({"type": "http.response.body", "body": piece, "more_body": True})
         if not started:
             await self.start(200, writer.stream_type)
         await self.send({"type": "http.response.body", "body": b""})
@@ -243,3 +255,10 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
     took = f"{seconds * 1000:.6g}ms" if seconds < 1 else f"{seconds:.6g}s"
     line = f"[GIN] {when} | {status} | {took:>13} | {client:>15} | {scope['method']:<7} {quote(scope['path'])}"
     print(line, file=sys.stderr, flush=True)  # noqa: T201  this is the server's log
+
+
+def events(data: bytes) -> list[bytes]:
+    """Named events go out as chunks of their own, as Ollama flushes them; OpenAI's last ones do not."""
+    if not data.startswith(b"event: "):
+        return [data]
+    return [event + b"\n\n" for event in data.split(b"\n\n") if event]

@@ -1,6 +1,7 @@
 """Client libraries, unmodified: the same calls against one Ollama and against a gateway, and the same results."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,3 +95,24 @@ def test_ollama_js_gets_the_same_answers(sides: tuple[Side, Side]) -> None:
     )
 
     same(direct, gateway)
+
+
+def examples(language: str) -> list[str]:
+    """The blocks of the guide in one language."""
+    page = (HERE.parent.parent / "docs/guides/clients.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def test_the_guides_examples_work_as_they_stand(sides: tuple[Side, Side]) -> None:
+    """Every block of the guide runs against a gateway, with the address and the model of this test in their places."""
+    side = sides[1]
+    runs = [("python", str(CLIENTS / "venv/bin/python"), "-c"), ("js", "node", "--input-type=module", "-e")]
+    asked = 0
+    (side.home / "node_modules").symlink_to(CLIENTS / "node_modules")
+    for language, *words in runs:
+        for block in examples(language):
+            code = block.replace("http://gateway:11434", side.server.url).replace("llama3.2:3b", "sky")
+            assert run(side, *words, code) == []
+            asked += 1
+
+    assert asked == 5

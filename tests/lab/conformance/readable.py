@@ -10,11 +10,10 @@ from tests.lab.conformance.wire import Raw
 # How the bytes travel, which `framing` judges, what is a matter of the one connection (RFC 9110 §7.6.1), and the clock.
 _TRAVEL = frozenset({"date", "content-length", "transfer-encoding", "connection"})
 # What differs from one answer to the next, by key.
-_VARIES = re.compile(
+VARIES = re.compile(
     r'"(?:created_at|modified_at|expires_at|completed_at)":(?:"[^"]+"|\d+)|"\w+_duration":\d+|"created":\d+'
     r'|"(?:id|item_id|call_id)":"(?:chatcmpl-|cmpl-|resp_|msg_|call_|fc_|rs_)\w+"|"request_id":"req_\w+"'
 )
-_ITS_OWN = frozenset({"created_at", "expires_at", "completed_at"})
 
 
 @dataclass(frozen=True)
@@ -25,15 +24,18 @@ class Answer:
     framing: str
 
 
-def readable(raw: Raw, names: dict[str, str], *, keep_modified: bool = False) -> Answer:
-    """`names` are texts of one server, such as the path of its store, and what stands for them in every server's answers."""
+def readable(raw: Raw, names: dict[str, str], varies: re.Pattern[str] = VARIES) -> Answer:
+    """`names` are texts of one server, such as the path of its store, and what stands for them in every server's answers.
+
+    `varies` finds members, `"key":value`, whose value is not compared.
+    """
     content_type = raw.header("content-type")
     headers = {key: _named(value, names) for key, value in raw.headers if key not in _TRAVEL}
     stream = "ndjson" in content_type or "event-stream" in content_type
     if stream:
-        body: Any = [_document(chunk, names, keep_modified) for chunk in raw.chunks]
+        body: Any = [_document(chunk, names, varies) for chunk in raw.chunks]
     elif "json" in content_type:
-        body = _document(raw.body, names, keep_modified)
+        body = _document(raw.body, names, varies)
     else:
         body = _named(raw.body.decode("utf-8", "replace"), names)
     # One document may come with its length or in chunks: Go's server chooses by the size, and by who has written it.
@@ -47,15 +49,10 @@ def _named(text: str, names: dict[str, str]) -> str:
     return text
 
 
-def _document(raw: bytes, names: dict[str, str], keep_modified: bool) -> Any:
+def _document(raw: bytes, names: dict[str, str], varies: re.Pattern[str]) -> Any:
     """One JSON document, one line of a stream, or the lines of an event."""
     text = _named(raw.decode("utf-8", "replace"), names)
-
-    def replaced(found: re.Match[str]) -> str:
-        key = found[0].partition(":")[0]
-        return found[0] if keep_modified and key == '"modified_at"' else f'{key}:"VARIES"'
-
-    text = _VARIES.sub(replaced, text)
+    text = varies.sub(lambda found: f'{found[0].partition(":")[0]}:"VARIES"', text)
     try:
         return _ordered(json.loads(text))
     except ValueError:

@@ -109,5 +109,5 @@ TRAVELS = [
     *(Request("POST", path, body, {"X-Request-Id": "mine", "X-Stainless-Retry-Count": "1"}) for path, body in _GOOD),
     *(Request("POST", path, "", chunked=True) for path, _ in _GOOD),
     Request("POST", "/v1/responses", b"", zstd=True),
-    *post("/api/generate", {"model": "sky", "prompt": "x" * 5_000, "raw": True, "options": {"num_predict": 1}}),
+    *post("/api/generate", {"padding": "x" * 300_000, "model": "sky", "prompt": "x", "options": {"num_predict": 1}}),
 ]
