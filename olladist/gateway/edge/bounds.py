@@ -7,8 +7,16 @@ from typing import Final
 # Of those over the bound so many are told why; a flood is not worth the 2 s that this takes.
 TOLD_MAX: Final = 64
 
+# For listening, logs, libraries, lease.sock and idle connections to backends.
+KEPT_DESCRIPTORS: Final = 128
+
 FULL: Final = (503, "the gateway has as many connections as it takes, please try again")
 FULL_FOR_ADDRESS: Final = (429, "too many connections from your address, please close some")
+
+
+def affordable(wanted: int, descriptors: int) -> int:
+    """How many clients fit into a limit of descriptors: each takes one and its backend another; the rest is for idle backends."""
+    return min(wanted, max(1, (descriptors - KEPT_DESCRIPTORS) // 2))
 
 
 class Connections:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import structlog
 import uvloop
 
+from olladist.errors import GatewayError
 from olladist.gateway.child import raise_descriptor_limit, receive_settings, start_log, when_parent_ends
 from olladist.gateway.edge.backends import Backends
 from olladist.gateway.edge.downstream import Downstream, Exchange
@@ -175,4 +176,8 @@ def main(number: int, listening: Sequence[int]) -> None:
     sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
     raise_descriptor_limit()
     start_log(f"edge {number}", verbose=settings.verbose)
-    uvloop.run(_run(number, settings, sockets))
+    try:
+        uvloop.run(_run(number, settings, sockets))
+    except GatewayError as error:  # the certificate, where it was broken since the gateway was started
+        log.critical(error.message, hint=error.hint)
+        sys.exit(error.exit_code)

@@ -1,6 +1,7 @@
 """What all connections of one worker share."""
 
 import asyncio
+import resource
 import socket
 from collections import Counter
 from collections.abc import Coroutine
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from olladist.gateway.edge.backends import Backends
-from olladist.gateway.edge.bounds import Bodies, Connections
+from olladist.gateway.edge.bounds import Bodies, Connections, affordable
 from olladist.gateway.edge.door import Door
 from olladist.gateway.edge.leases import Leases
 from olladist.gateway.edge.origins import Hosts, Origins
@@ -35,8 +36,8 @@ class Worker:
         settings = self.settings
         hosts = Hosts(socket.gethostname(), is_own_address) if is_loopback(settings.listen_host) else None
         self.door = Door(Origins(settings.origins), hosts, settings.admin_digest)
-        limits = settings.limits
-        self.connections = Connections(limits.connections, limits.connections_per_address)
+        limits, (descriptors, _) = settings.limits, resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.connections = Connections(affordable(limits.connections, descriptors), limits.connections_per_address)
         self.bodies = Bodies(limits.bodies)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olladist.gateway.edge.bounds import FULL, FULL_FOR_ADDRESS, TOLD_MAX, Bodies, Connections, Pace, Stall, network
+from olladist.gateway.edge.bounds import (
+    FULL,
+    FULL_FOR_ADDRESS,
+    TOLD_MAX,
+    Bodies,
+    Connections,
+    Pace,
+    Stall,
+    affordable,
+    network,
+)
 from olladist.gateway.lease import Tally
 from olladist.gateway.settings import Limits
 from tests.gateway.edge.harness import (
@@ -36,6 +46,15 @@ def test_without_a_bound_for_addresses_none_are_remembered() -> None:
     connections = Connections(10, 0)
 
     assert [connections.enter("a") for _ in range(11)] == [None] * 10 + [FULL]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "descriptors", "got"),
+    [(9500, 20_000, 9500), (9500, 1024, 448), (9500, 64, 1), (0, 1024, 0), (100, 1024, 100)],
+)
+def test_no_more_clients_are_taken_than_there_are_descriptors_for(wanted: int, descriptors: int, got: int) -> None:
+    """An accept that fails for want of them would leave everybody without an answer."""
+    assert affordable(wanted, descriptors) == got
 
 
 def test_few_of_those_over_the_bound_are_told() -> None:

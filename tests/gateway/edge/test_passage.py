@@ -88,7 +88,7 @@ async def test_answers_without_a_body_end_with_their_head(gate: Gateway, status:
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_a_large_upload_streams_through(gate: Gateway, *, chunked: bool) -> None:
     """With a length and in chunks: every byte, and the worker never holds more than a little of it."""
-    piece, count = bytes(range(256)) * 2**12, 40
+    piece, count = bytes(range(256)) * 2**12, 64
     seen = hashlib.sha256()
     held: list[int] = []
 
