@@ -15,6 +15,7 @@ import structlog
 
 from olladist import __version__
 from olladist.errors import GatewayError
+from olladist.gateway.child import start_log
 from olladist.gateway.children import Child, answers, restart_delay
 from olladist.gateway.notify import notify
 from olladist.gateway.orders import Process, Taken, take, take_orders
@@ -82,6 +83,7 @@ class _Supervisor:
         self._on_terminal = sys.stderr.isatty()
 
     async def run(self) -> int:
+        start_log("supervisor", verbose=self._settings.verbose)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told, number)

@@ -119,11 +119,17 @@ class Running:
         return client
 
     def child(self, module: str) -> int:
-        """The pid of the one child that runs this module, 0 while there is none."""
-        for pid in children(self.process.pid):
-            if module in words(pid):
-                return pid
-        return 0
+        """The pid of the one child that runs this module. There must be one: a signal to the pid 0 would hit the tests themselves."""
+        found = self._running(module)
+        assert len(found) == 1, f"{module}: {found}; it said {self.said!r}"
+        return found[0]
+
+    def has_another(self, module: str, than: int) -> bool:
+        """Whether one runs that is not `than`."""
+        return bool(set(self._running(module)) - {than})
+
+    def _running(self, module: str) -> list[int]:
+        return [pid for pid in children(self.process.pid) if module in words(pid)]
 
 
 def children(pid: int) -> list[int]:
@@ -198,5 +204,5 @@ async def _started(
             client.leave()
             with contextlib.suppress(ConnectionError):
                 await client.writer.wait_closed()
-        # Lets the pipe's transport close within the loop that made it.
-        await process.stdout.read()
+        # stdout is data: what was logged stands on stderr. Reading lets the pipe's transport close within the loop that made it.
+        assert await process.stdout.read() == b""

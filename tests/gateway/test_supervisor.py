@@ -58,7 +58,7 @@ async def test_a_control_process_that_is_killed_costs_nothing() -> None:
 
         for _ in range(20):
             assert await running.asked() == (200, PROMPT)
-        await until(lambda: running.child("olladist.gateway.control") not in {0, killed}, "a new one", 30)
+        await until(lambda: running.has_another("olladist.gateway.control", killed), "a new one", 30)
         client = await running.client()
         client.send(b"GET /api/tags HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await client.answer())[0] == 200
@@ -74,7 +74,7 @@ async def test_a_control_process_that_hangs_is_replaced() -> None:
 
         assert await running.asked() == (200, PROMPT)
 
-        await until(lambda: running.child("olladist.gateway.control") not in {0, stopped}, "a new one", 30)
+        await until(lambda: running.has_another("olladist.gateway.control", stopped), "a new one", 30)
         assert not alive(stopped)
 
 
@@ -88,7 +88,7 @@ async def test_a_worker_that_is_killed_is_replaced() -> None:
 
         assert await stream.rest() == b""
         assert await asyncio.gather(*(running.asked() for _ in range(20))) == [(200, PROMPT)] * 20
-        assert running.child("olladist.gateway.edge") not in {0, killed}
+        assert running.has_another("olladist.gateway.edge", killed)
 
 
 async def test_a_hangup_is_a_reload_while_there_is_a_terminal_and_the_end_when_it_is_gone() -> None:
