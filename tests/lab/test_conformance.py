@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from tests.lab.conformance import plain
 from tests.lab.conformance.differences import BESIDE, DIFFERENCES
 from tests.lab.conformance.readable import Answer, readable, unlike
-from tests.lab.conformance.servers import Pair, Server, unload
-from tests.lab.conformance.tables import bodies, compatible, doors, front, inference, library
+from tests.lab.conformance.servers import Pair, Server, Side, unload
+from tests.lab.conformance.tables import bodies, changes, compatible, doors, front, inference, library
 from tests.lab.conformance.wire import Request, ask
 from tests.lab.waiting import wait_until
 
@@ -32,6 +33,8 @@ TABLES = {
     "openai": compatible.OPENAI,
     "anthropic": compatible.ANTHROPIC,
 }
+
+FLOWS = {"blobs": changes.BLOBS, "copies": changes.COPIES, "registry": changes.REGISTRY, "cloud": changes.CLOUD}
 
 
 def answered(pair: Pair, server: Server, request: Request) -> Answer:
@@ -69,6 +72,35 @@ def test_the_gateway_answers_as_a_real_ollama(pair: Pair, table: str) -> None:
             different.append(f"  {request}\n{found}")
 
     assert not different, "\n".join([f"{len(different)} of {len(TABLES[table])} differ", *different])
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_what_changes_models_changes_them_alike(pair: Pair, sides: tuple[Side, Side], flow: str) -> None:
+    """The same flow has the same answers and leaves the same models; of progress the steps, in their order."""
+    different = []
+    for request in FLOWS[flow]:
+        if request.path == "/api/ps":
+            wait_until(lambda: settled(pair), "what is loaded to be the same", 10)
+        want, got = (without_our_own(stepwise(side, request)) for side in sides)
+        if found := unlike(want, got):
+            different.append(f"  {request}\n{found}")
+
+    assert not different, "\n".join([f"{len(different)} of {len(FLOWS[flow])} differ", *different])
+
+
+def stepwise(side: Side, request: Request) -> Answer:
+    """An answer whose progress is told in steps: how often each of them is told depends on how long it takes."""
+    body = request.body
+    if isinstance(body, dict):
+        body = {
+            key: value.replace("REGISTRY", side.registry) if isinstance(value, str) else value
+            for key, value in body.items()
+        }
+    answer = readable(ask(side.server.port, replace(request, body=body)), side.names)
+    lines = answer.body
+    if isinstance(lines, list) and lines and all(isinstance(line, dict) and "status" in line for line in lines):
+        return replace(answer, body=plain.progress(lines))
+    return answer
 
 
 def settled(pair: Pair) -> bool:

@@ -98,6 +98,8 @@ def ollama(home: Path, port: int, place: Path) -> Iterator[Server]:
     place.mkdir(parents=True, exist_ok=True)
     log = home.parent / f"{home.name}.log"
     env = {**environ(place), "OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_NOPRUNE": "1"}
+    # Nobody listens there: ollama.com and the registry are refused at once, network or not.
+    env["HTTPS_PROXY"] = "http://127.0.0.1:9"
     words = ["unshare", "--mount", "sh", "-c", _IN_ITS_PLACE, str(home), str(OLLAMA), "serve"]
     with running(words, log, env) as process:
         wait_until(lambda: listens(port) or process.poll() is not None, "an Ollama that listens", 60)
@@ -169,9 +171,11 @@ def pair(folder: Path) -> Iterator[Pair]:
         manifest = store(folder / "direct") / "manifests/registry.ollama.ai/library/sky/latest"
         os.utime(manifest, (manifest.stat().st_mtime - 60,) * 2)
         hosts = stack.enter_context(ThrowawayHosts(folder / "hosts", ("gpu1", "gpu2")))
-        nodes = []
+        nodes: list[Server] = []
         for host in hosts.hosts.values():
             shutil.copytree(store(folder / "direct"), store(host.home))
+            if nodes:  # one model is on the first host only
+                (store(host.home) / "manifests/registry.ollama.ai/library/sky2/latest").unlink()
             nodes.append(stack.enter_context(ollama(host.home, host.instances[0], place)))
         served = stack.enter_context(gateway(folder / "gateway", hosts, len(nodes)))
         names = {f"127.0.0.1:{server.port}": "SERVER" for server in (direct, served)}
