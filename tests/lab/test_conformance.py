@@ -8,7 +8,7 @@ from tests.lab.conformance import plain
 from tests.lab.conformance.differences import BESIDE, DIFFERENCES
 from tests.lab.conformance.readable import Answer, readable, unlike
 from tests.lab.conformance.servers import Pair, Server, Side, unload
-from tests.lab.conformance.tables import bodies, changes, compatible, doors, front, inference, library
+from tests.lab.conformance.tables import asking, bodies, changes, compatible, doors, front, inference, library
 from tests.lab.conformance.wire import Request, ask
 from tests.lab.waiting import wait_until
 
@@ -30,6 +30,10 @@ TABLES = {
     "embed": inference.EMBED,
     "library": library.LIBRARY,
     "create": library.CREATE,
+    "generate-more": asking.GENERATE,
+    "chat-more": asking.CHAT,
+    "openai-more": asking.OPENAI,
+    "anthropic-more": asking.ANTHROPIC,
     "openai": compatible.OPENAI,
     "anthropic": compatible.ANTHROPIC,
 }

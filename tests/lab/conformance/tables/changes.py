@@ -61,7 +61,9 @@ CLOUD = [
     *post("/api/show", {"model": "nope:cloud"}),
     *post("/api/pull", {"model": "nope:cloud"}, {"model": "nope", "stream": False}),
     *post("/api/experimental/web_search", {"query": "x"}),
+    *post("/api/experimental/aliases", "", "{", {"alias": "short", "target": "sky"}, {"alias": "", "target": "sky"}),
     Request("GET", "/api/experimental/aliases"),
+    *(Request("DELETE", "/api/experimental/aliases", {"alias": alias}) for alias in ("short", "short", "")),
     Request("GET", "/api/experimental/model-recommendations"),
     Request("GET", "/api/status"),
 ]
