@@ -4,7 +4,7 @@ What is answered is that node's own answer. A node that is away is passed over; 
 client sends it again.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect, Request
@@ -14,6 +14,7 @@ from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.rights import must_manage, who
 from olladist.gateway.control.uploads.nodes import Nodes
+from olladist.gateway.control.uploads.sending import send
 from olladist.gateway.control.upstreams import Exchange, Failed
 from olladist.gateway.control.web import Answer, error_response
 from olladist.ollama.routes import Route, parameter
@@ -69,25 +70,18 @@ class Blobs:
 
     async def _passed_on(self, request: Request, route: Route, backend: Backend, path: str) -> Response:
         length = request.headers.get("content-length")
-        headers = {"content-type": request.headers.get("content-type", "application/octet-stream")}
-        if length is not None:
-            headers["content-length"] = length
-        stream = self._parts.upstreams.stream(backend, "POST", path, content=_pieces(request), headers=headers)
         try:
-            async with stream as exchange:
-                return await _as_it_is(exchange, backend)
+            answer = await send(backend, path, request.stream(), int(length) if length is not None else None)
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it
         except Failed as failed:
             self._nodes.failed(backend, failed, during="upload")
             text = f"{backend.node} did not take the blob: {failed}; send it again"
             return error_response(route.dialect, 502, text)
-
-
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    async for piece in request.stream():
-        if piece:
-            yield piece
+        headers = {"X-Ollama-Node": backend.node}
+        if answer.content_type:
+            headers["Content-Type"] = answer.content_type
+        return Response(answer.body, answer.status, headers)
 
 
 async def _as_it_is(exchange: Exchange, backend: Backend) -> Response:

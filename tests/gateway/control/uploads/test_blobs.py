@@ -1,16 +1,19 @@
 """Blobs through a control process, compared with what one simulated Ollama answers itself."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from olladist.ollama.store import blob_path
 from tests.gateway.control.machines import Machines, gateway
 from tests.gateway.control.nodes import wait_until
+from tests.gateway.control.processes import control
 
 CONTENT = b"GGUF and much more"
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -48,8 +51,8 @@ async def test_the_answers_are_ollamas(run_dir: Path, fleet: Machines) -> None:
 
 
 async def test_a_large_upload_is_never_kept(run_dir: Path, fleet: Machines) -> None:
-    """Chunked, as the Go client sends it: 200 MB pass through a process that grows by a few."""
-    piece, number = os.urandom(1 << 20), 200
+    """Chunked, as the Go client sends it: 100 MB pass through a process that grows by a few."""
+    piece, number = os.urandom(1 << 20), 100
     total = hashlib.sha256()
     for _ in range(number):
         total.update(piece)
@@ -136,6 +139,49 @@ async def test_a_node_that_dies_under_an_upload_is_named(run_dir: Path, fleet: M
         assert response.status_code == 502
         assert response.json()["error"].startswith("gpu1 did not take the blob: ")
         assert response.json()["error"].endswith("; send it again")
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_an_answer_that_comes_early_is_passed_on(run_dir: Path, closes: bool) -> None:
+    """A disk that fills up under an upload: the client hears what Ollama says of it, however much it would still send."""
+    said = b'{"error":"no space left on device"}'
+    node = FullDisk(said, closes=closes)
+    async with await asyncio.start_server(node.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        inventory = run_dir / "inventory.toml"
+        inventory.write_text(f'[hosts.here]\nconnection = "local"\ninstances = [{{ port = {port} }}]\n')
+        async with control(run_dir, inventory) as g:
+            await g.wait_state("here", "up")
+            response = await g.client.post(f"/api/blobs/{OTHER}", content=b"x" * (20 << 20), timeout=30)
+        node.end.set()
+
+    assert (response.status_code, response.content) == (500, said)
+
+
+class FullDisk:
+    """An Ollama that answers uploads after their first bytes, as Go does: it reads no more, and closes now or never."""
+
+    def __init__(self, said: bytes, *, closes: bool) -> None:
+        self.said = said
+        self.closes = closes
+        self.end = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError), contextlib.closing(writer):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                method = head.split(b" ")[0]
+                status, body = (200, b'{"version":"0.17.4","models":[]}') if method == b"GET" else (404, b"")
+                if method == b"POST":
+                    await reader.readexactly(65536)
+                    status, body = 500, self.said
+                more = b"Connection: close\r\n" if method == b"POST" else b""
+                length = len(body)
+                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n".encode() + more + b"\r\n" + body)
+                await writer.drain()
+                if method == b"POST":
+                    if not self.closes:
+                        await self.end.wait()
+                    return
 
 
 async def test_nobody_takes_it(run_dir: Path, fleet: Machines) -> None:
