@@ -79,6 +79,11 @@ def kept_path(settings: Settings) -> Path:
     return Path(settings.run_dir) / "last-good-inventory.toml"
 
 
+def kept_keys_path(settings: Settings) -> Path:
+    """Where the digests of the keys lie that were good with it."""
+    return Path(settings.run_dir) / "last-good-keys.json"
+
+
 def keep(settings: Settings, declaration: Declaration) -> None:
     path = kept_path(settings)
     new = path.with_suffix(".new")

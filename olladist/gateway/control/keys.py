@@ -3,6 +3,10 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
+
+import msgspec
+import structlog
 
 from olladist.errors import GatewayError
 from olladist.gateway.access import digest_of
@@ -12,6 +16,8 @@ from olladist.inventory.model import ApiKey
 # 16 random characters of 64 are 96 bits; and nobody picks a password of that length by hand.
 KEY_CHARS_MIN = 16
 KEY_CHARS_MAX = 512
+log = structlog.get_logger()
+
 HOW_TO_MAKE_ONE = "`olladist proxy key NAME` makes one"
 
 
@@ -28,6 +34,33 @@ class Keys:
         declared = tuple(declared)
         self.known = {key.name: key for key in resolve(declared, environ)}
         self.declared = {key.name: key for key in declared}
+
+    def keep(self, path: Path) -> None:
+        """Writes the digests down, for a control process that is started again."""
+        new = path.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_bytes(msgspec.json.encode(self.access))
+        new.rename(path)
+
+    @classmethod
+    def first(cls, declared: Iterable[ApiKey], kept: Path, environ: Mapping[str, str] = os.environ) -> Self:
+        """What a control process begins with; the digests that a predecessor has kept, where a key cannot be read now.
+
+        GatewayError where there are none.
+        """
+        declared = tuple(declared)
+        try:
+            keys = cls(declared, environ)
+        except GatewayError as error:
+            if not kept.exists():
+                raise
+            log.warning("keys cannot be read: going on with those of before", problem=error.message, hint=error.hint)
+            keys = cls()
+            keys.known = {key.name: key for key in msgspec.json.decode(kept.read_bytes(), type=Access).keys}
+            keys.declared = {key.name: key for key in declared if key.name in keys.known}
+        else:
+            keys.keep(kept)
+        return keys
 
     def get(self, name: str) -> Key | None:
         return self.known.get(name)

@@ -17,7 +17,7 @@ from olladist.gateway.child import receive_settings, start_log, when_parent_ends
 from olladist.gateway.control.app import make_app
 from olladist.gateway.control.cache import Cache, cache_bounds
 from olladist.gateway.control.choices import Choices
-from olladist.gateway.control.declared import Declared, first_declaration
+from olladist.gateway.control.declared import Declared, first_declaration, kept_keys_path
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.drain import Drain
 from olladist.gateway.control.keys import Keys
@@ -60,7 +60,7 @@ async def serve(
     Whenever `reload` is set the inventory is read again, and the event cleared.
     """
     declared = Declared(first_declaration(settings))
-    keys = Keys(_declared_keys(settings, declared))
+    keys = Keys.first(_declared_keys(settings, declared), kept_keys_path(settings))
     (Path(settings.run_dir) / "tunnels").mkdir(mode=0o700, exist_ok=True)
     unattended = Unattended()
     async with (

@@ -11,7 +11,7 @@ import structlog
 
 from olladist.errors import InventoryError, OlladistError
 from olladist.gateway.control.backends import Backend, Role, backends_of
-from olladist.gateway.control.declared import Declaration, Declared, keep, read_declaration
+from olladist.gateway.control.declared import Declaration, Declared, keep, kept_keys_path, read_declaration
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.lease_server import LeaseServer
@@ -101,6 +101,7 @@ class Reload:
                 log.warning("not reloaded: nothing has changed", problem=error.message, hint=error.hint)
                 raise
             keep(self._settings, declaration)
+            self._keys.keep(kept_keys_path(self._settings))
             self._leases.set_access(self._keys.access)
             self._declared.replace(declaration)
             new = self._nodes()

@@ -88,3 +88,18 @@ def test_other_keys_replace_the_old_ones_whole() -> None:
     assert keys.get("a") is None
     assert keys.access == Access((Key("b", "b" * 64),))
     assert keys.declared["b"].requests_per_minute == 3
+
+
+def test_a_restart_goes_on_with_the_digests_of_before(tmp_path: Path) -> None:
+    """Where a key cannot be read any more, which is an error at a first start; what is kept opens nothing."""
+    kept, declared = tmp_path / "keys", (ApiKey("a", variable="A", requests_per_minute=3),)
+    with pytest.raises(GatewayError):
+        Keys.first(declared, kept, {})
+    first = Keys.first(declared, kept, {"A": GOOD})
+
+    again = Keys.first(declared, kept, {})
+
+    assert again.access == first.access == Access((Key("a", digest_of(GOOD.encode())),))
+    assert again.declared["a"].requests_per_minute == 3
+    assert GOOD not in kept.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o600
