@@ -88,12 +88,14 @@ class _Reading:
     def __init__(self) -> None:
         self.content_type = ""
         self.body = bytearray()
+        self.framed = False  # it says where it ends
         self.head = False
         self.whole = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"content-type":
             self.content_type = value.decode("latin-1")
+        self.framed = self.framed or name.lower() in {b"content-length", b"transfer-encoding"}
 
     def on_headers_complete(self) -> None:
         self.head = True
@@ -120,6 +122,9 @@ async def _answer(reader: asyncio.StreamReader) -> Answered:
         raise Failed(f"does not speak HTTP as it should ({error})") from error
     except OSError as error:
         raise Failed("lost the connection") from error
-    if not reading.head:
+    status = parser.get_status_code()
+    if not reading.head or (reading.framed and not reading.whole):
         raise Failed("closed the connection")
-    return Answered(parser.get_status_code(), reading.content_type, bytes(reading.body))
+    if not 200 <= status <= 599:
+        raise Failed(f"answered with the status {status}")
+    return Answered(status, reading.content_type, bytes(reading.body))
