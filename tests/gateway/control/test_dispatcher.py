@@ -368,3 +368,17 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
+
+
+def test_what_nobody_has_is_refused_by_a_node_that_is_well() -> None:
+    """The least busy one that is up, once; nobody where a try has failed, or where none is up."""
+    roster, dispatcher, clock = fleet("a", "", "")
+    grant(dispatcher, Ask(1, "a", "chat"))
+    roster.probed(1, "refused", "")
+    clock.time += 1
+    roster.probed(1, "refused", "")
+
+    assert dispatcher.anybody(1, Ask(2, "nope", "chat")) == Grant(2, 2, final=True)
+    assert dispatcher.anybody(1, Ask(3, "nope", "chat", (2,))) is None
+    assert dispatcher.ledger.in_flight[2] == 1
+    assert Dispatcher(Roster(clock), Strategy.ROUND_ROBIN, clock).anybody(1, Ask(4, "nope", "chat")) is None

@@ -523,3 +523,15 @@ async def test_a_grant_of_an_unknown_host_is_no_crash(gate: Gateway) -> None:
 
     assert (await asked(gate))[0] == 503
     await until(lambda: gate.control.outcomes == ["connect"], "the lease ends")
+
+
+async def test_what_nobody_has_is_asked_of_one_host_only(gate: Gateway) -> None:
+    """Its 404 is the answer: no other host would do better."""
+    first = await gate.add("gpu1", says(404, MISSING))
+    second = await gate.add("gpu2")
+    await gate.joined()
+    gate.control.decide = lambda ask: Grant(ask.id, 0, final=True)
+
+    assert await asked(gate) == (404, MISSING)
+    assert (len(first.requests), len(second.requests)) == (1, 0)
+    await until(lambda: gate.control.outcomes == ["served"], "the lease ends")
