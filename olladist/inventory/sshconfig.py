@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 
 from olladist.errors import UsageError
@@ -52,12 +53,14 @@ def _lines(path: Path, folder: Path, within: tuple[Path, ...]) -> Iterator[tuple
 
 
 def _included(word: str, folder: Path) -> list[Path]:
-    """The files that an Include names, which may be none; relative to the folder of the user's file (ssh_config(5))."""
-    pattern = os.path.expanduser(word).lstrip()  # noqa: PTH111  expanduser of Path raises for an unknown user
+    """The files that an Include names, which may be none; relative to the folder of the user's file (ssh_config(5)).
+
+    glob(3), which ssh uses, knows no "**": it is a "*", and never walks through a whole file system.
+    """
+    pattern = os.path.join(folder, os.path.expanduser(word))  # noqa: PTH111, PTH118  Path's expanduser raises for an unknown user
     try:
-        base, relative = (Path("/"), pattern.lstrip("/")) if pattern.startswith("/") else (folder, pattern)
-        return sorted(found for found in base.glob(relative) if found.is_file())
-    except (ValueError, NotImplementedError):
+        return sorted(Path(found) for found in glob(pattern) if Path(found).is_file())  # noqa: PTH207  Path.glob knows "**"
+    except (ValueError, OSError):  # a null byte, a name that is too long
         return []
 
 

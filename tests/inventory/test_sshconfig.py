@@ -43,6 +43,17 @@ def test_includes_are_followed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a", "b", "c", "d", "z"]
 
 
+def test_two_stars_in_an_include_are_one(tmp_path: Path) -> None:
+    """As in glob(3), which ssh uses: nothing walks through all folders below."""
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near/deep").mkdir()
+    (tmp_path / "near/hosts").write_text("Host gpu1\n")
+    (tmp_path / "near/deep/hosts").write_text("Host gpu2\n")
+    (tmp_path / "config").write_text("Include **/hosts\n")
+
+    assert names(tmp_path) == ["gpu1"]
+
+
 def test_a_missing_file_says_what_to_do_instead(tmp_path: Path) -> None:
     """The hosts can be named on the command line."""
     with pytest.raises(UsageError, match="cannot be read: No such file or directory") as caught:
