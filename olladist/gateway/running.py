@@ -8,11 +8,13 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
+from msgspec import field
 
 from olladist import places
 from olladist.gateway.settings import Settings
@@ -21,7 +23,7 @@ _LOCK = "lock"
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway that runs; `since` is in Unix seconds."""
+    """A gateway that runs; `since` is in Unix seconds. `machine`: a home directory may be shared by several, whose locks say nothing here."""
 
     pid: int
     url: str
@@ -31,6 +33,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     inventory: str
     since: float
     version: str
+    machine: str = field(default_factory=platform.node)
 
     @property
     def settings(self) -> Settings:
@@ -79,7 +82,8 @@ def is_alive(run_dir: Path) -> bool:
 @contextlib.contextmanager
 def announced(running: Running) -> Iterator[None]:
     """Lets `find` find it."""
-    path = notes_dir() / f"{inventory_id(Path(running.inventory))}.{running.pid}.running.json"
+    whose = f"{running.machine}.{running.pid}"
+    path = notes_dir() / f"{inventory_id(Path(running.inventory))}.{whose}.running.json"
     new = path.with_suffix(".new")
     new.touch(mode=0o600)
     new.write_bytes(msgspec.json.encode(running))
@@ -91,13 +95,14 @@ def announced(running: Running) -> Iterator[None]:
 
 
 def find(inventory: Path) -> tuple[Running, ...]:
-    """The gateways of an inventory that run, the oldest first; notes of dead ones are taken away."""
+    """The gateways of an inventory that run on this machine, the oldest first; notes of dead ones are taken away."""
     found = []
     for path in notes_dir().glob(f"{inventory_id(inventory)}.*.running.json"):
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             running = msgspec.json.decode(path.read_bytes(), type=Running)
-            if is_alive(Path(running.run_dir)):
-                found.append(running)
+            elsewhere = running.machine != platform.node()
+            if elsewhere or is_alive(Path(running.run_dir)):
+                found += [] if elsewhere else [running]
                 continue
         path.unlink(missing_ok=True)
     return tuple(sorted(found, key=lambda running: (running.since, running.pid)))

@@ -69,6 +69,24 @@ def test_a_note_that_cannot_be_read_is_taken_away(tmp_path: Path) -> None:
         assert not path.exists()
 
 
+def test_a_gateway_of_another_machine_is_left_alone(tmp_path: Path) -> None:
+    """With a home directory that both share: its lock cannot be seen from here, so that nobody here knows whether it lives."""
+    note = Running(
+        pid=1,
+        url="",
+        host="",
+        port=1,
+        run_dir="/run/x",
+        inventory=str(tmp_path / "i"),
+        since=0,
+        version="",
+        machine="far.example",
+    )
+    with announced(note):
+        assert find(tmp_path / "i") == ()
+        assert len(list(notes_dir().glob("*.running.json"))) == 1
+
+
 def test_only_what_a_dead_gateway_has_left_is_swept(tmp_path: Path) -> None:
     """Not what a living one uses, what was never a gateway's, or a link to somewhere."""
     dead, living, foreign, link = (tmp_path / name for name in ("dead", "living", "foreign", "link"))
