@@ -1,4 +1,4 @@
-"""Certificates for tests, made on the spot."""
+"""Certificates for tests, made on the spot, with the library that asyncssh brings."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
