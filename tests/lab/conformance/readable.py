@@ -39,7 +39,7 @@ def readable(raw: Raw, names: dict[str, str], varies: re.Pattern[str] = VARIES) 
     else:
         body = _named(raw.body.decode("utf-8", "replace"), names)
     # One document may come with its length or in chunks: Go's server chooses by the size, and by who has written it.
-    framing = raw.framing if stream else "any"
+    framing = raw.framing if stream or raw.framing == "cut" else "any"
     return Answer(raw.status, headers, body, framing)
 
 

@@ -59,7 +59,7 @@ class Raw:
     status: int
     headers: tuple[tuple[str, str], ...]
     chunks: tuple[bytes, ...]
-    framing: str  # "length", "chunked", "close", "none"
+    framing: str  # "length", "chunked", "close", "none", or "cut" where it has no end
 
     @property
     def body(self) -> bytes:
@@ -99,9 +99,11 @@ def _body(stream: Any, request: Request, status: int, headers: tuple[tuple[str, 
         return Raw(status, headers, (), "length" if "content-length" in fields else "none")
     if fields.get("transfer-encoding") == "chunked":
         chunks = []
-        while size := int(stream.readline(), 16):
+        while (line := stream.readline()) and (size := int(line, 16)):
             chunks.append(stream.read(size))
             assert stream.readline() == b"\r\n"
+        if not line:
+            return Raw(status, headers, tuple(chunks), "cut")
         return Raw(status, headers, tuple(chunks), "chunked")
     if "content-length" in fields:
         body = stream.read(int(fields["content-length"]))
