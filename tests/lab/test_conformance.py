@@ -1,5 +1,6 @@
 """The gateway beside a real Ollama 0.17.4: the same requests in the same order, the same answers."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -76,6 +77,19 @@ def test_the_gateway_answers_as_a_real_ollama(pair: Pair, table: str) -> None:
             different.append(f"  {request}\n{found}")
 
     assert not different, "\n".join([f"{len(different)} of {len(TABLES[table])} differ", *different])
+
+
+def test_models_are_listed_alike(pair: Pair) -> None:
+    """The newest first, each with the time that it was made on a host, to the last digit, and as Ollama writes it."""
+    direct, gateway = (listed(server) for server in (pair.direct, pair.gateway))
+
+    assert list(direct) == ["sky2:latest", "sky:latest"]
+    assert list(gateway.items()) == list(direct.items())
+
+
+def listed(server: Server) -> dict[str, str]:
+    rows = json.loads(ask(server.port, Request("GET", "/api/tags")).body)["models"]
+    return {row["name"]: row["modified_at"] for row in rows if row["name"].startswith("sky")}
 
 
 @pytest.mark.parametrize("flow", FLOWS)
