@@ -131,6 +131,7 @@ class Grant(msgspec.Struct, frozen=True, array_like=True, tag=5):
     reason: str = ""
     keep: bool = False  # send a Keep when the answer is whole
     final: bool = False  # nobody has the model: this node says so in its own words, and no other is asked
+    first: bool = False  # the node has to load the model: send a First when the answer begins
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True):
@@ -164,6 +165,12 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, tag=9):
     counts: dict[str, int]
 
 
+class First(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """The answer to a granted request has begun, so its model is in memory now."""
+
+    id: int
+
+
 COUNTED = (
     "connections",  # accepted
     "bad_request",  # 400, 408, 413, 431, 501: the request itself
@@ -183,7 +190,7 @@ class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=6):
     retry_after: int = 0
 
 
-ToControl: TypeAlias = Hello | Ask | Done | Keep | Tally
+ToControl: TypeAlias = Hello | Ask | Done | Keep | Tally | First
 ToWorker: TypeAlias = Table | Grant | Refuse | Access
 
 

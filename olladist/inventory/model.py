@@ -36,6 +36,7 @@ class Transport(StrEnum):
 
 
 class Strategy(StrEnum):
+    ADAPTIVE = "adaptive"
     ROUND_ROBIN = "round-robin"
     LEAST_LOADED = "least-loaded"
     MODEL_AFFINITY = "model-affinity"
@@ -117,7 +118,7 @@ class ApiKey:
 class Gateway:
     listen: str = "127.0.0.1:11434"
     workers: int = 1
-    strategy: Strategy = Strategy.MODEL_AFFINITY
+    strategy: Strategy = Strategy.ADAPTIVE
     transport: Transport = Transport.TUNNEL
     mode: Mode = Mode.DISTRIBUTED
     local: str | None = None

@@ -138,14 +138,6 @@ def _listen(text: str) -> str:
     return text
 
 
-def _strategy(text: str) -> str:
-    if text == "adaptive":
-        raise wrong(
-            "is not there yet: 'adaptive' comes with a later version", f"use {Strategy.MODEL_AFFINITY.value} until then"
-        )
-    return text
-
-
 def _variable(text: str) -> str:
     if not _VARIABLE.fullmatch(text):
         raise wrong(
@@ -240,7 +232,7 @@ class KeyTable(Table):
 class GatewayTable(Table):
     listen: Annotated[Text, AfterValidator(_listen)] | None = None
     workers: Annotated[int, _between(1, WORKERS_MAX, "a number")] | None = None
-    strategy: Annotated[Text, AfterValidator(_strategy), _one_of(*Strategy)] | None = None
+    strategy: Annotated[Text, _one_of(*Strategy)] | None = None
     transport: Annotated[Text, _one_of(*Transport)] | None = None
     mode: Annotated[Text, _one_of(*Mode)] | None = None
     local: Annotated[Text, AfterValidator(_url)] | None = None

@@ -7,7 +7,7 @@ and of those whose model has to make room:
     harm = waiting for the victim without this machine - waiting for the victim with it
 A load that gains more than it harms is begun. While requests wait for a model its runners are not taken away, however much
 another would gain: so queues are served out before a switch, and a switch is never taken back at once (which is what makes
-least-connections load without end). The exception is age: who has waited longer than AGE_MAX and the time of a load gets a
+least-connections load without end). The exception is age: who has waited longer than twenty loads take, or AGE_MAX, gets a
 machine in any case, so that a hot model does not starve a cold one (a real Ollama lets it, for as long as it is hot).
 
 Nothing here has a clock or does anything. Events go in with `now`, in seconds of any clock; decisions come out.
@@ -31,7 +31,9 @@ HORIZON = 60.0
 BACK = 30.0
 # A load is only begun if it gains so many times what it harms: the estimates are rough, and a wrong load costs twice.
 MARGIN = 4.0
-# Who has waited so long, and the time of a load, for a model that nobody serves, gets a machine even where others wait too.
+# Who has waited so long for a model that nobody serves gets a machine even where others wait too: a machine that did nothing but
+# change models would spend one part in so many of its time on loads.
+AGE_LOADS = 20.0
 AGE_MAX = 120.0
 # What harm counts for then: just so much that the one is chosen to whom it does least.
 STARVED = 1e-3
@@ -49,6 +51,8 @@ NEAR = 1.25
 # A load that takes longer than it should is still expected so many seconds from now, and a request for this part of its usual time.
 SOON = 0.5
 STILL = 0.3
+# How old a listing of what is in memory may be: what we have done to the machine since it was asked for is not in it.
+LISTING = 5.0
 # A prime that is no divisor of any number of hosts: the samples go round all of them.
 _STRIDE = 1_000_003
 
@@ -135,24 +139,48 @@ class Adaptive:
                 del model.holders[number]
                 model.sample = ()
 
-    def set_up(self, number: int, *, up: bool, now: float) -> list[Decision]:
-        """A machine that is not up gets nothing new, and its memory is empty when it comes back."""
+    def set_up(self, number: int, *, up: bool, well: bool = True, now: float) -> list[Decision]:
+        """A machine that is not up gets nothing new, and its memory is empty when it comes back; one that is not well is the last resort."""
         machine = self.machines[number]
-        if machine.up == up:
+        if (machine.up, machine.well) == (up, well):
             return []
-        machine.up = up
+        came = up and not machine.up
+        machine.up, machine.well = up, well
         if not up:
             self._stay(machine)
             for name in tuple(machine.runners):
                 self._drop(machine, name)
-        return self._offer(machine, now) if up else []
+        # Those who are not well take over where nobody is, and give way to one who is again.
+        waited_for = [name for name in self._waited_for if number in self._models[name].holders]
+        decisions: list[Decision] = []
+        for name in waited_for:
+            for other in tuple(self._models[name].serving):
+                self._list(self.machines[other], self.machines[other].runners[name])
+            decisions += self._serve(name, now)
+        return [*decisions, *(self._offer(machine, now) if came else [])]
+
+    def resize(self, number: int, slots: int, models_max: int, now: float) -> list[Decision]:
+        """It has been set up anew. What runs beyond its slots goes on, and is not replaced."""
+        machine = self.machines[number]
+        machine.models_max = models_max
+        if machine.slots == slots:
+            return []
+        machine.slots = slots
+        decisions: list[Decision] = []
+        for runner in tuple(machine.runners.values()):
+            runner.slots = slots
+            self._list(machine, runner)
+            decisions += self._serve(runner.model, now)
+        return decisions
 
     def seen_loaded(self, number: int, models: Iterable[str], now: float) -> list[Decision]:
         """What the machine says is in its memory; a model that is still loading is not listed (server/sched.go)."""
-        machine, listed = self.machines[number], set(models)
+        machine = self.machines[number]
+        machine.unloaded = {name: when for name, when in machine.unloaded.items() if now - when < LISTING}
+        listed = set(models) - machine.unloaded.keys()
         decisions: list[Decision] = []
-        for name in tuple(machine.runners):
-            if name not in listed and not machine.runners[name].loading and not machine.runners[name].running:
+        for name, runner in tuple(machine.runners.items()):
+            if name not in listed and not runner.loading and not runner.running and now - runner.since > LISTING:
                 self._drop(machine, name)
         for name in listed:
             if name not in machine.runners:
@@ -321,7 +349,16 @@ class Adaptive:
         machine = self.machines.get(number)
         runner = machine.runners.get(name) if machine and machine.up else None
         leaving = machine is not None and machine.switch is not None and machine.switch.out == name
-        return runner is not None and not runner.loading and not leaving and runner.free > 0
+        if runner is None or runner.loading or leaving or runner.free <= 0:
+            return False
+        return machine is not None and self._may_work(machine, self._models[name])
+
+    def _may_work(self, machine: Machine, model: _Model) -> bool:
+        return machine.up and (machine.well or not any(self._is_well(number) for number in model.holders))
+
+    def _is_well(self, number: int) -> bool:
+        machine = self.machines.get(number)
+        return machine is not None and machine.up and machine.well
 
     def _bind(self, waiting: Waiting, machine: Machine, now: float) -> Bind:
         machine.runners[waiting.model].running[waiting.ticket] = now
@@ -355,12 +392,14 @@ class Adaptive:
         decisions: list[Decision] = []
         if victim is not None:
             self._drop(machine, victim)
+            machine.unloaded[victim] = now
             decisions.append(Unload(machine.id, victim))
         self._put(machine, Runner(name, machine.slots, loading=True, since=now))
         return [*decisions, self._bind(first, machine, now)]
 
     def _loaded(self, machine: Machine, name: str, now: float) -> list[Decision]:
         machine.runners[name].loading = False
+        machine.runners[name].since = now
         model = self._models[name]
         model.coming.pop(machine.id, None)
         self._serves(model, machine.id, self._rate(machine, name))
@@ -420,7 +459,7 @@ class Adaptive:
                 continue
             seconds = self.speeds.load_seconds(number, model.size)
             rate = self._rate(machine, name)
-            starved = age > AGE_MAX + seconds and not model.serving and not model.coming
+            starved = age > min(AGE_MAX, AGE_LOADS * seconds) and not model.serving and not model.coming
             for victim, drain, harm in self._victims(machine, model, oldest.arrived if starved else math.inf, now):
                 more = with_more(capacities, drain + seconds, rate)
                 gain = as_it_is - waiting(len(model.line), arriving, more, horizon)
@@ -431,7 +470,7 @@ class Adaptive:
 
     def _may_load(self, machine: Machine, name: str, model: _Model) -> bool:
         return (
-            machine.up
+            self._may_work(machine, model)
             and machine.switch is None
             and name not in machine.runners
             and not machine.loading

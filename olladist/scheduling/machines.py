@@ -30,14 +30,19 @@ class Switch:
 
 @dataclass(slots=True)
 class Machine:
-    """`slots` for each model; `models_max` at once; `memory` in bytes, None where nobody knows."""
+    """`slots` for each model; `models_max` at once; `memory` in bytes, None where nobody knows.
+
+    One that is up and not `well` gets work only where no other can take it.
+    """
 
     id: int
     slots: int = 1
     models_max: int = 3
     memory: int | None = None
     up: bool = True
+    well: bool = True
     runners: dict[str, Runner] = field(default_factory=dict)
+    unloaded: dict[str, float] = field(default_factory=dict)  # when we have had models unloaded
     switch: Switch | None = None
 
     @property

@@ -19,6 +19,8 @@ LOAD_BYTES_PER_SECOND = 1.5e9
 PROMPT_TOKENS_PER_SECOND = 1500.0
 OUTPUT_TOKENS_PER_SECOND = 40.0
 _PRIOR_SIZE = 8e9
+# Starting a runner takes this long for the smallest model.
+LOAD_SECONDS_MIN = 0.5
 OUTPUT_TOKENS = 200.0
 PROMPT_TOKENS = 500.0
 # Bounds against garbage in final chunks: clocks that jump make durations of zero, or of days.
@@ -70,7 +72,7 @@ class Speeds:
 
     def load_seconds(self, host: int, size: int) -> float:
         known = self._loads.get(host)
-        return size / (known.value if known else LOAD_BYTES_PER_SECOND)
+        return max(size / (known.value if known else LOAD_BYTES_PER_SECOND), LOAD_SECONDS_MIN)
 
     def prompt_seconds(self, host: int, model: str, size: int, tokens: float) -> float:
         return tokens / self._rate(self._prompts, host, model, size, PROMPT_TOKENS_PER_SECOND)

@@ -35,7 +35,7 @@ def choose(strategy: Strategy, candidates: Sequence[Candidate], turn: int, affin
             chosen = _rotate(candidates, turn)
         case Strategy.LEAST_LOADED:
             chosen = _least_loaded(candidates, turn)
-        case Strategy.MODEL_AFFINITY:
+        case Strategy.MODEL_AFFINITY | Strategy.ADAPTIVE:  # which decides by itself, but where none is well
             chosen = _near_its_model(candidates, turn, affinity)
     return chosen.id
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olladist.ollama.request import BadBody, ModelRequest, read_body
+from olladist.ollama.request import BadBody, ModelRequest, conversation, read_body
 from olladist.ollama.routes import ROUTES, ModelIn, Route, find
 
 RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "encoding_json.json").read_text())
@@ -240,3 +240,25 @@ def test_any_bytes_are_a_form_or_none(body: bytes) -> None:
     for given_body in (body, b"--b\r\n" + body):
         result = outcome(given_body, TRANSCRIPTIONS)
         assert isinstance(result, BadBody) or not result.stream
+
+
+def test_turns_of_a_conversation_have_one_number() -> None:
+    """The second turn sends the first again; another conversation, or none, has another number."""
+
+    def near(*messages: tuple[str, str]) -> int:
+        body = json.dumps({"model": "m", "messages": [{"role": role, "content": text} for role, text in messages]})
+        return read_body(body.encode(), CHAT).near
+
+    system = ("system", "You are kind.")
+    first = near(system, ("user", "Hello {you}"))
+
+    assert first
+    assert near(system, ("user", "Hello {you}"), ("assistant", "Hi"), ("user", "Why?")) == first
+    assert near(system, ("user", "Good morning")) != first
+    assert near(system) == 0
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_have_a_number(messages: bytes) -> None:
+    """Of 56 bits, which fit into every integer on the way."""
+    assert 0 <= conversation(b'[{"role":"user","content":"' + messages) < 2**56

@@ -1,15 +1,16 @@
 """Which backend an exchange goes to, and what it said about that backend when it ended. No sockets: lease_server has them."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Protocol
 
 from olladist.gateway.control import fallback, refusals
 from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Role
 from olladist.gateway.control.ledger import Lease, Ledger
+from olladist.gateway.control.queue import Granted, Queue
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.lease import OUTCOMES, Ask, Done, Grant, Hello, Refuse
+from olladist.gateway.lease import NO_USAGE, OUTCOMES, Ask, Done, First, Grant, Hello, Refuse
 from olladist.inventory.model import Strategy
 from olladist.ollama.names import is_cloud, split_name
 from olladist.scheduling.backend import Candidate
@@ -25,6 +26,18 @@ _FAILED_MAX = 1000
 
 # What a client is told of a backend that was tried, by how that ended.
 _FAILURES = {"connect": "no connection", "died": "it ended the connection", "retryable": "it answered {status}"}
+
+
+# Requests that wait, of all keys together and of one: at 2 KB each in the worker and 1 KB here, 30 MB at most. Ollama's own bound is 512 on
+# each host, but only for those that wait for a load.
+WAITING_MAX = 10_000
+WAITING_MAX_OF_KEY = 5_000
+
+
+class Answered(Protocol):
+    """Takes the answer to an Ask that could not be given at once; `unload` are models that the node has to let go of first."""
+
+    def __call__(self, worker: int, ask: Ask, answer: Grant | Refuse, unload: tuple[str, ...]) -> None: ...
 
 
 class Kept(Protocol):
@@ -70,6 +83,10 @@ class Dispatcher:
         self._on_missing = on_missing
         self._kept: Kept = _Nothing() if kept is None else kept  # an empty one is false
         self._designated = designated
+        self.queue = Queue(roster, now, self._granted, self._stranded)
+        self.answered: Answered = _nobody  # hears of answers that come later
+        self.priorities: Mapping[str, int] = {}  # of API keys
+        self.waiting_max = WAITING_MAX
         self._turns: Counter[str] = Counter()
         self._avoid: dict[Lease, float] = {}
         self._failed: dict[
@@ -81,18 +98,18 @@ class Dispatcher:
         numbers = {backend.node: number for number, backend in self.roster.backends.items()}
         for held in hello.held:
             if held.node in numbers:
-                self.ledger.hold(worker, held.id, Lease(numbers[held.node], _key(held.model)))
+                self._hold(worker, held.id, Lease(numbers[held.node], _key(held.model)))
 
-    def ask(self, worker: int, ask: Ask) -> Grant | Refuse:
-        """Raises ValueError for an id that is held already."""
+    def ask(self, worker: int, ask: Ask) -> Grant | Refuse | None:
+        """None where the answer comes later, by a call of `answered`. Raises ValueError for an id that is held already."""
         if self.ledger.holds(worker, ask.id):
             raise ValueError(f"ask {ask.id} is granted already")
         key = _key(ask.model)
-        answer = self._decide(key, ask)
+        answer = self._decide(worker, key, ask)
         if isinstance(answer, Refuse):
             self.outcomes["refused"] += 1
-        else:
-            self.ledger.hold(worker, ask.id, Lease(answer.backend, key))
+        elif answer is not None:
+            self._hold(worker, ask.id, Lease(answer.backend, key))
             self.outcomes["granted"] += 1
         return answer
 
@@ -106,47 +123,100 @@ class Dispatcher:
         if not well or ask.only or ask.tried:
             return None
         chosen = min(well, key=lambda number: self.ledger.in_flight.get(number, 0))
-        self.ledger.hold(worker, ask.id, Lease(chosen, _key(ask.model)))
+        self._hold(worker, ask.id, Lease(chosen, _key(ask.model)))
         self.outcomes["granted"] += 1
         return Grant(ask.id, chosen, final=True)
+
+    def first(self, worker: int, first: First) -> None:
+        self.queue.started(worker, first.id)
+
+    def tick(self) -> None:
+        """About once a second."""
+        for worker, ask in self.queue.tick():
+            self.outcomes["refused"] += 1
+            self.answered(worker, ask, refusals.too_late(ask), ())
 
     def done(self, worker: int, done: Done) -> None:
         """Releases what the worker held under this id, and takes what happened as evidence about the backend."""
         lease = self.ledger.release(worker, done.id)
         if lease is None:
+            self.queue.leave(worker, done.id)
             return  # refused, or the client left before the answer
         if done.outcome not in OUTCOMES:
             raise ValueError(f"{done.outcome!r} is no outcome")
         self.outcomes[done.outcome] += 1
         if done.backend != lease.backend:
+            self.queue.ended(worker, done.id, lease.backend, lease.model, NO_USAGE)
             return  # the client left while the grant was on its way: nothing was sent to the backend
         self.roster.ended(lease.backend, done.outcome)
+        self.queue.ended(worker, done.id, lease.backend, lease.model, done.usage)
         self._remember(lease, done)
         if done.outcome == "retryable":
             self._could_not_serve(lease, done.status)
 
     def gone(self, worker: int) -> int:
         """The worker's connection has ended: all it held is released; returns how much that was."""
-        return self.ledger.release_all(worker)
+        self.queue.gone(worker)
+        held = dict(self.ledger.held(worker))
+        released = self.ledger.release_all(worker)
+        for number, lease in held.items():
+            self.queue.ended(worker, number, lease.backend, lease.model, NO_USAGE)
+        return released
 
-    def _decide(self, key: str, ask: Ask) -> Grant | Refuse:
+    def _decide(self, worker: int, key: str, ask: Ask) -> Grant | Refuse | None:
         serving = self.roster.serving
         if _is_cloud(ask.model):
             return self._cloud(ask)
         for role in fallback.roles(serving, ask.only):
-            chosen = self._choose(self._holders(key, role), key, ask)
+            holders = self._holders(key, role)
+            if role is Role.NODE and self.strategy is Strategy.ADAPTIVE and self._may_wait(holders, ask):
+                return self._wait(worker, holders, key, ask)
+            chosen = self._choose(holders, key, ask)
             if chosen is not None:
-                standing_in = fallback.word(serving, role)
-                return Grant(
-                    ask.id,
-                    chosen,
-                    standing_in,
-                    self._reason(key, ask) if standing_in else "",
-                    keep=self._keeps(chosen, key, ask),
-                )
+                return self._grant(chosen, role, key, ask)
         if ask.cache and serving.uses_cache and self._may_exist(key) and self._has_kept(key, ask.cache):
             return Grant(ask.id, CACHE_ID, Role.CACHE.value, self._reason(key, ask))
         return refusals.refuse(ask, self.roster, key)
+
+    def _grant(self, chosen: int, role: Role, key: str, ask: Ask, *, first: bool = False) -> Grant:
+        standing_in = fallback.word(self.roster.serving, role)
+        reason = self._reason(key, ask) if standing_in else ""
+        return Grant(ask.id, chosen, standing_in, reason, keep=self._keeps(chosen, key, ask), first=first)
+
+    def _hold(self, worker: int, number: int, lease: Lease) -> None:
+        """Counts a request that was not given its slot by the queue: it takes one all the same."""
+        self.ledger.hold(worker, number, lease)
+        self.queue.runs(worker, number, lease.backend, lease.model)
+
+    # The queue.
+
+    def _may_wait(self, holders: Iterable[int], ask: Ask) -> bool:
+        """Whether there is anybody to wait for."""
+        seen = self.roster.seen
+        return any(number not in ask.tried and seen[number].state is not State.DOWN for number in holders)
+
+    def _wait(self, worker: int, holders: Collection[int], key: str, ask: Ask) -> Refuse | None:
+        if len(self.queue) >= self.waiting_max or (ask.key and self.queue.of_key(ask.key) >= WAITING_MAX_OF_KEY):
+            return refusals.queue_full(ask)
+        avoid = {number for number in holders if self._avoid and self._avoided(Lease(number, key))}
+        others = any(number not in avoid for number in holders if self._may_wait((number,), ask))
+        self.queue.arrive(worker, ask, key, avoid if others else (), self.priorities.get(ask.key, 0))
+        return None
+
+    def _granted(self, granted: Granted) -> None:
+        ask, key = granted.ask, _key(granted.ask.model)
+        self.ledger.hold(granted.worker, ask.id, Lease(granted.node, key))
+        self.outcomes["granted"] += 1
+        grant = self._grant(granted.node, Role.NODE, key, ask, first=granted.loads)
+        self.answered(granted.worker, ask, grant, granted.unload)
+
+    def _stranded(self, worker: int, ask: Ask) -> None:
+        """Nobody is left whom it could wait for."""
+        answer = self.ask(worker, ask)
+        if answer is not None:
+            self.answered(worker, ask, answer, ())
+
+    # Who there is.
 
     def _cloud(self, ask: Ask) -> Grant | Refuse:
         """Whether it is listed there or not: Ollama passes such names on to its cloud."""
@@ -250,6 +320,10 @@ class Dispatcher:
             del self._avoid[lease]
             return False
         return True
+
+
+def _nobody(worker: int, ask: Ask, answer: Grant | Refuse, unload: tuple[str, ...]) -> None:
+    """Until somebody listens."""
 
 
 @lru_cache(maxsize=4096)

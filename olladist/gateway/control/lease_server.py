@@ -17,6 +17,7 @@ from olladist.gateway.lease import (
     Access,
     Ask,
     Done,
+    First,
     Grant,
     Hello,
     Keep,
@@ -38,19 +39,28 @@ TABLE_EVERY = 0.1
 NOBODYS = frozenset({400, 404, 500})
 # What a client waits at most while backends are asked again whether they have got a model that none has listed.
 LOOK_AGAIN = 1.0
+# How often it is looked whether those who wait have waited too long.
+TICK = 1.0
 
 
 class LeaseServer:
     """Serves the workers of one gateway; `look_again` asks the backends for their models and takes LOOK_AGAIN at most.
 
     A model that nobody has listed may have come since the last listing, so its Ask waits for `look_again` before it is refused.
-    (An Ask that waits for a slot will wait in the same place.)
+    `unload` asks a node to let go of models, and ends when it has, or will not.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, look_again: Callable[[], Awaitable[None]], observer: Observer | None = None
+        self,
+        dispatcher: Dispatcher,
+        look_again: Callable[[], Awaitable[None]],
+        observer: Observer | None = None,
+        unload: Callable[[int, tuple[str, ...]], Awaitable[None]] | None = None,
     ) -> None:
         self.dispatcher = dispatcher
+        dispatcher.answered = self._answer_later
+        self._unload = unload
+        self._unloading: set[asyncio.Task[None]] = set()
         self.observer = observer or Observer(dispatcher.roster)
         self.workers: dict[int, Worker] = {}
         self._look_again = look_again
@@ -74,12 +84,14 @@ class LeaseServer:
         try:
             path.chmod(0o600)
             listening()
-            await self._push_tables()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._push_tables())
+                tasks.create_task(self._tick())
         finally:
             server.close()
             for worker in tuple(self.workers.values()):
                 worker.close()
-            for task in self._waiting.values():
+            for task in (*self._waiting.values(), *self._unloading):
                 task.cancel()
 
     def set_access(self, access: Access) -> None:
@@ -99,6 +111,8 @@ class LeaseServer:
                     waiting.cancel()
                 self.observer.done(worker.number, message)
                 self.dispatcher.done(worker.number, message)
+            case First():
+                self.dispatcher.first(worker.number, message)
             case Tally():
                 self.observer.counted(worker.hello.worker if worker.hello else -1, message.counts)
             case Keep():
@@ -126,6 +140,8 @@ class LeaseServer:
         if (worker.number, ask.id) in self._waiting:
             raise ValueError(f"ask {ask.id} waits already")
         answer = self.observer.admit(ask) or self.dispatcher.ask(worker.number, ask)
+        if answer is None:
+            return  # it waits for a slot
         if isinstance(answer, Refuse) and answer.status == 404 and not ask.tried:
             task = asyncio.get_running_loop().create_task(self._ask_again(worker, ask))
             self._waiting[worker.number, ask.id] = task
@@ -135,7 +151,29 @@ class LeaseServer:
     async def _ask_again(self, worker: "Worker", ask: Ask) -> None:
         await self._look_again()
         del self._waiting[worker.number, ask.id]
-        self._answer(worker, ask, self._in_ollamas_words(worker, ask, self.dispatcher.ask(worker.number, ask)))
+        answer = self.dispatcher.ask(worker.number, ask)
+        if answer is not None:
+            self._answer(worker, ask, self._in_ollamas_words(worker, ask, answer))
+
+    def _answer_later(self, worker: int, ask: Ask, answer: Grant | Refuse, unload: tuple[str, ...]) -> None:
+        if unload and self._unload is not None and isinstance(answer, Grant):
+            task = asyncio.get_running_loop().create_task(self._after_unload(worker, ask, answer, unload))
+            self._unloading.add(task)
+            task.add_done_callback(self._unloading.discard)
+        elif known := self.workers.get(worker):
+            self._answer(known, ask, answer)
+
+    async def _after_unload(self, worker: int, ask: Ask, answer: Grant, unload: tuple[str, ...]) -> None:
+        """A load that came first would have Ollama choose whom it evicts."""
+        if self._unload is not None:
+            await self._unload(answer.backend, unload)
+        if known := self.workers.get(worker):
+            self._answer(known, ask, answer)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self.dispatcher.tick()
 
     def _in_ollamas_words(self, worker: "Worker", ask: Ask, answer: Grant | Refuse) -> Grant | Refuse:
         if isinstance(answer, Refuse) and answer.status in NOBODYS:
@@ -145,7 +183,7 @@ class LeaseServer:
     @property
     def waiting(self) -> int:
         """Requests that wait to be given to a backend."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self.dispatcher.queue)
 
     def _answer(self, worker: "Worker", ask: Ask, answer: Grant | Refuse) -> None:
         self.observer.answered(worker.number, ask, answer)

@@ -37,6 +37,10 @@ class Ledger:
             self._uncount(lease)
         return lease
 
+    def held(self, worker: int) -> Mapping[int, Lease]:
+        """What a worker holds, by the number of each lease."""
+        return self._held.get(worker, {})
+
     def release_all(self, worker: int) -> int:
         """Ends all that a worker held, when it is gone; returns how many."""
         held = self._held.pop(worker, {})

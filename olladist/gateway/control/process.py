@@ -30,6 +30,7 @@ from olladist.gateway.control.observer import Observer
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.reload import Reload
+from olladist.gateway.control.room import make_room
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.serving import serve_api
 from olladist.gateway.control.state import open_state, state_path
@@ -114,7 +115,12 @@ def assemble(
         designated=lambda: designated(roster, declared),
     )
     observer = Observer(roster, RateLimits(keys, now))
-    leases = LeaseServer(dispatcher, lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN), observer)
+    leases = LeaseServer(
+        dispatcher,
+        lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN),
+        observer,
+        lambda number, models: make_room(roster, upstreams, number, models),
+    )
     leases.set_access(keys.access)
     leases.keep, cache.on_stored = cache.keep, observer.kept
     choices = Choices(state, declared, settings.overrides, roster)

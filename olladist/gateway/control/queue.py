@@ -45,7 +45,7 @@ class Queue:
     """All that waits, and all that runs where slots are counted.
 
     `granted` is called for each request that gets its slot, in the order in which they shall be sent; `stranded` for one that waits for
-    nodes of which none is well any more.
+    nodes of which none can be reached any more.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Queue:
         self._stranded = stranded
         self._adaptive = Adaptive()
         self._queued: dict[int, _Queued] = {}
+        self._loading: set[int] = set()  # tickets whose nodes load the model for them
         roster.listeners.append(self._changed)
         roster.told.append(self._told)
 
@@ -110,20 +111,37 @@ class Queue:
         model = self.identity(key)
         size = self._adaptive.size(model)
         speeds = self._adaptive.speeds
+        ticket = _ticket(worker, number)
+        if ticket in self._loading:
+            self._loading.discard(ticket)
+            speeds.loaded(node, size, usage.load)
         speeds.answered(node, model, size, (usage.prompt_tokens, usage.prompt), (usage.output_tokens, usage.output))
-        self._carry_out(self._adaptive.finished(_ticket(worker, number), self._now()))
+        self._carry_out(self._adaptive.finished(ticket, self._now()))
 
-    def tick(self) -> list[_Queued]:
-        """About once a second. Returns those whose clients will not wait any longer."""
+    def gone(self, worker: int) -> None:
+        """The worker has left, and with it those who waited there."""
+        for ticket in [ticket for ticket, queued in self._queued.items() if queued.worker == worker]:
+            del self._queued[ticket]
+            self._carry_out(self._adaptive.leave(ticket, self._now()))
+
+    def tick(self) -> list[tuple[int, Ask]]:
+        """About once a second. Returns those whose clients will not wait any longer, with their workers."""
         now = self._now()
         late = [self._queued.pop(waiting.ticket) for waiting in self._adaptive.expire(now)]
         self._carry_out(self._adaptive.tick(now))
-        return late
+        return [(queued.worker, queued.ask) for queued in late]
 
     def identity(self, key: str) -> str:
         """What shares a runner: contents, under whichever name; the name where nodes mean different contents by it."""
         digests = self._roster.digests(key)
         return next(iter(digests)) if len(digests) == 1 else f"name:{key}"
+
+    def resize(self) -> None:
+        """Slots and room of nodes may be others in an inventory that was read again."""
+        for number, backend in self._roster.nodes.items():
+            if number in self._adaptive.machines:
+                new = machine_of(backend)
+                self._carry_out(self._adaptive.resize(number, new.slots, new.models_max, self._now()))
 
     # The roster's changes.
 
@@ -163,9 +181,10 @@ class Queue:
                 self._set_up(backend, self._roster.seen[number])
 
     def _set_up(self, backend: Backend, seen: Seen) -> None:
-        up = seen.state is State.UP and backend.node not in self._roster.drained
+        up = seen.state is not State.DOWN and backend.node not in self._roster.drained
         was = self._adaptive.machines[backend.id].up
-        self._carry_out(self._adaptive.set_up(backend.id, up=up, now=self._now()))
+        well = seen.state is State.UP
+        self._carry_out(self._adaptive.set_up(backend.id, up=up, well=well, now=self._now()))
         if was and not up:
             self._look_after_stranded()
 
@@ -187,6 +206,8 @@ class Queue:
             if isinstance(decision, Bind):
                 queued = self._queued.pop(decision.ticket)
                 loads = self._adaptive.is_loading(decision.ticket)
+                if loads:
+                    self._loading.add(decision.ticket)
                 names = tuple(unload.pop(decision.machine, ()))
                 self._granted(Granted(queued.worker, queued.ask, decision.machine, names, loads))
             else:

@@ -48,6 +48,16 @@ def no_cloud(ask: Ask, roster: Roster, designated: int | None) -> Refuse:
     return _unavailable(ask, f"model '{ask.model}' is in Ollama's cloud, and {node}, which asks it, {failed}")
 
 
+def queue_full(ask: Ask) -> Refuse:
+    """Ollama's own words, both blanks of them (server/sched.go ErrMaxQueue)."""
+    return Refuse(ask.id, 503, "server busy, please try again.  maximum pending requests exceeded", RETRY_AFTER)
+
+
+def too_late(ask: Ask) -> Refuse:
+    """The client has said how long it waits, and that is over."""
+    return _unavailable(ask, f"no slot was free within the {ask.deadline:g} s of X-Ollama-Timeout")
+
+
 def _why_none(ask: Ask, roster: Roster, holders: Collection[int]) -> str:
     """Why none of those who have the model takes the request."""
     down = [number for number in holders if roster.seen[number].state is State.DOWN and number not in ask.tried]

@@ -89,6 +89,8 @@ class Reload:
             self._ids, self._roster.backends.values(), backends_of(now.hosts, now.transport, tunnels, self._ids, local)
         )
         self._roster.swap(backends_of(now.hosts, now.transport, tunnels, self._ids, local))
+        self._dispatcher.queue.resize()
+        self._dispatcher.priorities = {name: key.priority for name, key in self._keys.declared.items() if key.priority}
 
     async def again(self) -> Reloaded:
         """Reads the inventory again. OlladistError where it cannot be used, and then nothing has changed."""

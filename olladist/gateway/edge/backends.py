@@ -17,6 +17,7 @@ class Asker(Protocol):
     model: str
     tried: list[str]
     only: str  # as Ask's
+    near: int  # the conversation, as Ask's affinity
 
     @property
     def route(self) -> Route: ...

@@ -70,6 +70,7 @@ class Inference:
         "dialect",
         "lease",
         "model",
+        "near",
         "only",
         "phase",
         "route",
@@ -87,6 +88,7 @@ class Inference:
         self.phase = Phase.BODY
         self.answering = False
         self.model = ""
+        self.near = 0
         self.wants = NOTHING
         self._streams = False
         self._pieces: list[bytes] = []
@@ -127,6 +129,7 @@ class Inference:
             self._answer(bad.status, bad.text, malformed=True)
             return
         self.model = request.model
+        self.near = request.near
         self._streams = request.stream
         if key is not None and self.model and not may_use(key, self.model):
             self._answer(403, f"the API key {key.name!r} may not use the model {self.model!r}")
@@ -299,6 +302,8 @@ class Inference:
         self.phase = Phase.PASSING
         self.answering = True
         self._first_byte_at = self._client.worker.loop.time()
+        if self._grant.first:
+            self._client.worker.leases.first(self)
         self._forget_body()
         write = self._client.transport.write
         self._close = self._client.pass_on(upstream, rest, self._added())

@@ -12,6 +12,7 @@ from olladist.gateway.lease import (
     Access,
     Ask,
     Done,
+    First,
     Grant,
     Held,
     Hello,
@@ -78,7 +79,7 @@ class Leases(asyncio.Protocol):
             return
         self._asking[asker.lease] = asker
         tried = self._backends.ids(asker.tried) if asker.tried else ()
-        self._send(Ask(asker.lease, asker.model, asker.route.name, tried, 0, *asker.wants, asker.only))
+        self._send(Ask(asker.lease, asker.model, asker.route.name, tried, asker.near, *asker.wants, asker.only))
 
     def forget(self, asker: Asker) -> None:
         """The client left while it waited."""
@@ -99,6 +100,10 @@ class Leases(asyncio.Protocol):
         """Ends the lease of an asker that was granted `backend`."""
         backend.running.discard(asker)
         self._send(Done(asker.lease, backend.id, outcome, status, first_byte, duration, received, usage))
+
+    def first(self, asker: Asker) -> None:
+        """Its answer has begun."""
+        self._send(First(asker.lease))
 
     def keep(self, answer: Keep) -> None:
         """Hands over an answer that may be given again; while the control process is away it is not kept."""

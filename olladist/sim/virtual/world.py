@@ -67,7 +67,9 @@ class World(Generic[PlacementT]):
     _count: int = 0
     _tries: dict[int, _Try] = field(default_factory=dict)
     _tried: dict[int, frozenset[int]] = field(default_factory=dict)
-    _epochs: dict[int, int] = field(default_factory=dict)  # of hosts: a load that was under way when one failed is never done
+    _epochs: dict[int, int] = field(
+        default_factory=dict
+    )  # of hosts: a load that was under way when one failed is never done
 
     def run(self) -> None:
         """To the end of the last job."""

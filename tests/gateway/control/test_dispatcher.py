@@ -346,6 +346,7 @@ class Machine(RuleBasedStateMachine):
         able &= set(roster.in_play())
         first = {n for n in able if roster.backends[n].role is roster.serving.order[0]}
         answer = self.dispatcher.ask(self.worker, Ask(self.next_id, model, "chat", tried, affinity))
+        assert answer is not None
         assert answer.id == self.next_id
         if isinstance(answer, Grant):
             assert answer.backend in (first or able)

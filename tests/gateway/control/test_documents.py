@@ -25,5 +25,5 @@ def test_every_field_is_documented(module: ModuleType) -> None:
 
 def test_every_strategy_is_documented() -> None:
     """The page explains each strategy that the inventory takes."""
-    for strategy in ("round-robin", "least-loaded", "model-affinity"):
+    for strategy in ("adaptive", "round-robin", "least-loaded", "model-affinity"):
         assert f"| `{strategy}`" in PAGE

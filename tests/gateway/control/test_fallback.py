@@ -68,6 +68,7 @@ class Gateway:
     def ask(self, tried: tuple[int, ...] = (), only: str = "", cache: str = "", model: str = "tiny") -> Grant | Refuse:
         """Asks, and ends it at once."""
         answer = self.dispatcher.ask(1, Ask(7, model, "embed", tried, cache=cache, keep=bool(cache), only=only))
+        assert answer is not None
         if isinstance(answer, Grant):
             self.dispatcher.done(1, Done(7, answer.backend, "left", 0))
         return answer

@@ -15,7 +15,7 @@ from olladist.gateway.control.gauges import scrape
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.statistics import Statistics
 from olladist.gateway.lease import Ask, Done, Grant, Refuse, Usage
-from olladist.inventory.model import ApiKey
+from olladist.inventory.model import ApiKey, Strategy
 from tests.gateway.control.nodes import Node, loaded, running, tag
 from tests.gateway.control.test_app import Gateway, gateway
 
@@ -37,9 +37,11 @@ async def watched(*nodes: Node) -> AsyncIterator[Gateway]:
     async with running(*nodes), gateway(*nodes) as g:
         if nodes:
             dispatcher, observer = g.parts.dispatcher, g.parts.leases.observer
+            dispatcher.strategy = Strategy.LEAST_LOADED
             for number, outcome in enumerate(("served", "left", "served")):
                 ask = Ask(number, "tiny", "chat", key="ci")
                 answer = dispatcher.ask(1, ask)
+                assert answer is not None
                 observer.answered(1, ask, answer)
                 if outcome == "served":
                     assert isinstance(answer, Grant)

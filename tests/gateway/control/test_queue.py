@@ -177,7 +177,7 @@ def test_a_deadline_ends_the_waiting() -> None:
     fleet.ask(3, "tiny")
     fleet.clock.time += 6
 
-    assert [queued.ask.id for queued in fleet.queue.tick()] == [2]
+    assert [ask.id for _, ask in fleet.queue.tick()] == [2]
     assert len(fleet.queue) == 1
 
 

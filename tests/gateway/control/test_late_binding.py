@@ -1,0 +1,193 @@
+"""Late binding over the lease wire: what a worker hears, and when."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from unittest.mock import ANY
+
+import pytest
+
+from olladist.gateway.control.answers import Row
+from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.lease_server import LeaseServer
+from olladist.gateway.control.roster import Roster
+from olladist.gateway.lease import Ask, Done, First, Grant, Held, Hello, Refuse, Table
+from olladist.inventory.model import Host, Strategy
+from olladist.ollama.names import parse_name
+from tests.gateway.control.nodes import task_group, wait_until
+from tests.gateway.control.test_lease_server import Client
+
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+
+
+class Late:
+    """One node of one slot and one model in memory, up, with `tiny` and `other`; its clock is turned by hand."""
+
+    def __init__(self, path: Path, tasks: asyncio.TaskGroup) -> None:
+        self.time = 100.0
+        self.roster = Roster(lambda: self.time)
+        self.dispatcher = Dispatcher(self.roster, Strategy.ADAPTIVE, lambda: self.time)
+        self.unloaded: list[tuple[int, tuple[str, ...]]] = []
+        self.may_unload = asyncio.Event()
+        self.may_unload.set()
+        self.server = LeaseServer(self.dispatcher, self._nothing_new, unload=self._unload)
+        self.path = path
+        self.tasks = tasks
+        self.clients: list[Client] = []
+
+    async def start(self, nodes: int = 1) -> None:
+        self.roster.swap([_backend(number) for number in range(nodes)])
+        for number in range(nodes):
+            self.roster.probed(number, "", "0.17.4")
+            self.roster.listed(number, (_row("tiny", "a"), _row("other", "b")))
+        listening = asyncio.Event()
+        self.tasks.create_task(self.server.run(self.path, listening.set))
+        await listening.wait()
+
+    async def worker(self, *held: Held) -> Client:
+        client = Client(*await asyncio.open_unix_connection(self.path))
+        self.clients.append(client)
+        client.send(Hello(len(self.clients), 4711, held))
+        assert isinstance(await client.next(), Table)
+        return client
+
+    async def _unload(self, number: int, models: tuple[str, ...]) -> None:
+        self.unloaded.append((number, models))
+        await self.may_unload.wait()
+
+    async def _nothing_new(self) -> None:
+        pass
+
+
+def _backend(number: int) -> Backend:
+    name = f"gpu{number}"
+    host = Host(name=name, address="x", env={"OLLAMA_MAX_LOADED_MODELS": "1"})
+    return Backend(number, name, host, 11434, f"{name}:11434", 1)
+
+
+def _row(name: str, letter: str) -> Row:
+    return Row(parse_name(name).key, letter * 64, 1.0, {"name": f"{name}:latest", "size": 8 * 10**9})
+
+
+@pytest.fixture
+async def late(run_dir: Path) -> AsyncIterator[Late]:
+    async with task_group() as tasks:
+        late = Late(run_dir / "lease.sock", tasks)
+        try:
+            yield late
+        finally:
+            for client in late.clients:
+                client.writer.close()
+
+
+async def test_a_second_request_hears_nothing_until_the_slot_is_free(late: Late) -> None:
+    """Whichever worker it came through."""
+    await late.start()
+    first, second = await late.worker(), await late.worker()
+    first.send(Ask(1, "tiny", "chat"))
+    assert await first.next() == Grant(1, 0, first=True)
+    second.send(Ask(1, "tiny", "chat"))
+    await wait_until(lambda: late.server.waiting == 1, "1 requests to wait")
+
+    first.send(First(1), Done(1, 0, "served", 200))
+    assert await second.next() == Grant(1, 0)
+    assert late.server.waiting == 0
+
+
+async def test_a_client_that_leaves_while_it_waits_takes_no_slot(late: Late) -> None:
+    """The next one gets it."""
+    await late.start()
+    worker = await late.worker()
+    worker.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat"), Ask(3, "tiny", "chat"))
+    assert await worker.next() == Grant(1, 0, first=True)
+    worker.send(Done(2, -1, "left", 0), Done(1, 0, "served", 200))
+
+    assert await worker.next() == Grant(3, 0, first=ANY)
+    assert late.dispatcher.ledger.total == 1
+
+
+async def test_a_worker_that_dies_frees_its_slots_and_its_places(late: Late) -> None:
+    """What it ran, and what waited in it."""
+    await late.start()
+    dying, living = await late.worker(), await late.worker()
+    dying.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat"))
+    assert await dying.next() == Grant(1, 0, first=True)
+    living.send(Ask(1, "tiny", "chat"))
+    await wait_until(lambda: late.server.waiting == 2, "2 requests to wait")
+    dying.writer.close()
+
+    assert await living.next() == Grant(1, 0, first=ANY)
+    assert late.server.waiting == 0
+
+
+async def test_what_runs_when_the_control_process_starts_has_its_slot(late: Late) -> None:
+    """A worker says so in its first message; nobody else gets that slot before it is done."""
+    await late.start()
+    old, new = await late.worker(Held(7, "gpu0", "tiny")), await late.worker()
+    new.send(Ask(1, "tiny", "chat"))
+    await wait_until(lambda: late.server.waiting == 1, "1 requests to wait")
+
+    old.send(Done(7, 0, "served", 200))
+    assert await new.next() == Grant(1, 0, first=ANY)
+
+
+async def test_a_model_leaves_before_another_is_loaded_in_its_place(late: Late) -> None:
+    """The grant waits until the node has been told, by the name that it knows."""
+    await late.start()
+    late.roster.loaded(0, (_row("tiny", "a"),))
+    late.may_unload.clear()
+    worker = await late.worker()
+    worker.send(Ask(1, "other", "chat"))
+    await wait_until(lambda: late.unloaded == [(0, ("tiny:latest",))], "the node to be told")
+
+    late.may_unload.set()
+    assert await worker.next() == Grant(1, 0, first=True)
+
+
+async def test_a_client_is_told_when_it_has_waited_as_long_as_it_wanted(late: Late) -> None:
+    """503, and how long that was."""
+    await late.start()
+    worker = await late.worker()
+    worker.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat", deadline=5.0))
+    assert await worker.next() == Grant(1, 0, first=True)
+    await wait_until(lambda: late.server.waiting == 1, "1 requests to wait")
+    late.time += 6.0
+    late.dispatcher.tick()
+
+    refused = await worker.next()
+    assert isinstance(refused, Refuse)
+    assert (refused.id, refused.status) == (2, 503)
+    assert "5 s" in refused.text
+    assert refused.retry_after > 0
+
+
+async def test_a_full_queue_says_so_in_ollamas_words(late: Late) -> None:
+    """One too many."""
+    late.dispatcher.waiting_max = 2
+    await late.start()
+    worker = await late.worker()
+    worker.send(*(Ask(number, "tiny", "chat") for number in range(1, 5)))
+
+    assert await worker.next() == Grant(1, 0, first=True)
+    assert await worker.next() == Refuse(4, 503, BUSY, ANY)
+
+
+async def test_requests_move_on_when_their_node_goes_down(late: Late) -> None:
+    """Those that wait go to another; where there is none, they hear why."""
+    await late.start(2)
+    worker = await late.worker()
+    worker.send(*(Ask(number, "tiny", "chat") for number in range(1, 4)))
+    grants = [await worker.next(), await worker.next()]
+    assert {grant.backend for grant in grants if isinstance(grant, Grant)} == {0, 1}
+    for number in (0, 1):
+        late.roster.probed(number, "no connection")
+    assert late.server.waiting == 1, "one probe is no reason to give up a place"
+    for number in (0, 1):
+        late.roster.probed(number, "no connection")
+
+    refused = await worker.next()
+    while not isinstance(refused, Refuse):  # the table that says so comes as well
+        refused = await worker.next()
+    assert (refused.id, refused.status) == (3, 503)
+    assert "gpu0" in refused.text
