@@ -1,6 +1,6 @@
 """Models through the gateway of two real hosts with a real Ollama: made once and copied, moved, put right.
 
-gpu101 logs in as root, gpu102 as ops (sudo), in one test as pat, whose sudo wants a password.
+gpu93 logs in as root, gpu94 as ops (sudo), in one test as pat, whose sudo wants a password.
 """
 
 import json
@@ -18,7 +18,7 @@ from tests.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
 
-USERS = {"gpu101": "root", "gpu102": "ops"}
+USERS = {"gpu93": "root", "gpu94": "ops"}
 SENTENCE = "Seven seas are deep blue."
 INVENTORY = f"""
 [fleet]
@@ -116,7 +116,7 @@ def test_the_official_command_creates_on_every_host(fleet: Fleet) -> None:
 
         assert "success" in told
         for model in ("lab/big:latest", "lab/again:latest"):
-            assert found["gpu101"][model] == found["gpu102"][model]
+            assert found["gpu93"][model] == found["gpu94"][model]
         for down in USERS:
             httpx.post(f"{gateway.url}/api/generate", json={"model": "lab/big", "keep_alive": 0}, timeout=60)
             said = fleet.operator.olladist("exec", "--limit", down, "--", "ollama", "run", "lab/big", "?")
@@ -131,7 +131,7 @@ def test_a_model_from_another(fleet: Fleet) -> None:
         gateway.ollama("create", "lab/from", "-f", "Modelfile.from")
         found = gateway.digests()
 
-        assert found["gpu101"]["lab/from:latest"] == found["gpu102"]["lab/from:latest"]
+        assert found["gpu93"]["lab/from:latest"] == found["gpu94"]["lab/from:latest"]
         assert SENTENCE in gateway.says("lab/from")
 
 
@@ -139,25 +139,25 @@ def test_migrate_and_rebalance(fleet: Fleet) -> None:
     """A model moves and answers from its new host; the rebalance brings the copy back that is wanted, and then nothing."""
     with fleet.gateway() as gateway:
         gateway.ollama("create", "lab/moves", "-f", "Modelfile.tiny")
-        digest = gateway.digests()["gpu101"]["lab/moves:latest"]
-        lines = gateway.post("/api/distributed/migrate", model="lab/moves", **{"from": "gpu101", "to": "gpu102"})
+        digest = gateway.digests()["gpu93"]["lab/moves:latest"]
+        lines = gateway.post("/api/distributed/migrate", model="lab/moves", **{"from": "gpu93", "to": "gpu94"})
         moved = gateway.digests()
         said = gateway.says("lab/moves")
 
         assert lines[-1] == {"status": "success"}
-        assert ("lab/moves:latest" in moved["gpu101"], moved["gpu102"]["lab/moves:latest"]) == (False, digest)
+        assert ("lab/moves:latest" in moved["gpu93"], moved["gpu94"]["lab/moves:latest"]) == (False, digest)
         assert SENTENCE in said
 
         [plan] = gateway.post("/api/distributed/rebalance")
         ours = [step for step in plan["steps"] if step["model"] == "lab/moves:latest"]
         assert [(step["action"], step["digest"], step["to"]) for step in ours] == [
-            ("copy", f"sha256:{digest}", "gpu101")
+            ("copy", f"sha256:{digest}", "gpu93")
         ]
         lines = gateway.post("/api/distributed/rebalance", dry_run=False)
         [again] = gateway.post("/api/distributed/rebalance")
 
         assert lines[-1] == {"status": "success"}
-        assert gateway.digests()["gpu101"]["lab/moves:latest"] == digest
+        assert gateway.digests()["gpu93"]["lab/moves:latest"] == digest
         assert (again["steps"], again["problems"]) == ([], [])
 
 
@@ -165,27 +165,27 @@ def test_a_host_without_power_gets_the_model_when_it_is_back(fleet: Fleet) -> No
     """The create says who has missed it, and the gateway brings it when the host has booted."""
     with fleet.gateway() as gateway:
         gateway.ollama("create", "lab/late", "-f", "Modelfile.tiny")
-        fleet.hosts.kill("gpu102")
-        wait_until(lambda: gateway.state("gpu102") == "down", "gpu102 is down", seconds=30)
+        fleet.hosts.kill("gpu94")
+        wait_until(lambda: gateway.state("gpu94") == "down", "gpu94 is down", seconds=30)
         (fleet.operator.home / "Modelfile.new").write_text("FROM ./tiny.gguf\nSYSTEM New.\nPARAMETER num_thread 1\n")
         told = gateway.ollama("create", "lab/late", "-f", "Modelfile.new")
-        fleet.hosts.boot("gpu102")
+        fleet.hosts.boot("gpu94")
 
-        assert "not done on gpu102" in told
-        digest = gateway.digests()["gpu101"]["lab/late:latest"]
+        assert "not done on gpu94" in told
+        digest = gateway.digests()["gpu93"]["lab/late:latest"]
         wait_until(
-            lambda: gateway.digests()["gpu102"].get("lab/late:latest") == digest, "gpu102 has the new one", seconds=120
+            lambda: gateway.digests()["gpu94"].get("lab/late:latest") == digest, "gpu94 has the new one", seconds=120
         )
 
 
 def test_a_host_whose_sudo_wants_a_password(fleet: Fleet) -> None:
     """Nobody can be asked: it is said, with the command that asks."""
-    fleet.inventory({"gpu101": "root", "gpu102": "pat"})
+    fleet.inventory({"gpu93": "root", "gpu94": "pat"})
     with fleet.gateway() as gateway:
         told = gateway.ollama("create", "lab/secret", "-f", "Modelfile.tiny")
         digests = gateway.digests()
     fleet.inventory(USERS)
 
-    assert "not done on gpu102" in told
+    assert "not done on gpu94" in told
     assert "olladist models sync" in told
     assert ["lab/secret:latest" in digests[name] for name in USERS] == [True, False]
