@@ -12,7 +12,7 @@ from olladist.gateway.control.backends import Backend, Role
 from olladist.gateway.control.caller import Caller
 from olladist.gateway.control.models.targets import Store, stores
 from olladist.gateway.control.parts import Parts
-from olladist.gateway.control.rights import must_use
+from olladist.gateway.control.rights import must_manage, must_use, who
 from olladist.gateway.control.upstreams import Answered, Failed, fetch
 from olladist.gateway.control.web import BODY_BYTES_MAX, error_response, read_whole, response
 from olladist.gateway.lease import Ask
@@ -42,8 +42,11 @@ class Wanted:
         return split_name(self.model).key
 
 
-async def read_request(request: Request, route: Route, caller: Caller) -> Wanted | Response:
-    """What is wanted, or the refusal, in Ollama's words."""
+async def read_request(parts: Parts, request: Request, route: Route) -> tuple[Wanted, Caller] | Response:
+    """What is to be changed and who wants it; or the refusal: of a caller who may not, or in Ollama's words."""
+    caller = who(request, parts)
+    if denied := must_manage(caller):
+        return denied
     try:
         body = await read_whole(request)
         if body is None:
@@ -56,7 +59,7 @@ async def read_request(request: Request, route: Route, caller: Caller) -> Wanted
     # A push of what is no name is refused in the stream, by the Ollama itself.
     if not split_name(asked.model).is_valid() and (route.name != "push" or not asked.model):
         return error_response(route.dialect, *refusal(route, asked.model))
-    return must_use(caller, route, asked.model) or Wanted(body, asked.model, asked.stream)
+    return must_use(caller, route, asked.model) or (Wanted(body, asked.model, asked.stream), caller)
 
 
 async def look(parts: Parts) -> None:

@@ -24,7 +24,7 @@ from olladist.gateway.control.models.pending import Deed
 from olladist.gateway.control.models.targets import Store, holders
 from olladist.gateway.control.models.verdict import DONE, MISSING, verdict
 from olladist.gateway.control.parts import Parts
-from olladist.gateway.control.rights import must_manage, must_use, who
+from olladist.gateway.control.rights import must_use
 from olladist.gateway.control.uploads.unspread import Unspread
 from olladist.gateway.control.web import error_response
 from olladist.ollama import framing, gojson
@@ -38,12 +38,10 @@ log = structlog.get_logger()
 
 
 async def copy(parts: Parts, request: Request, route: Route) -> Response:
-    caller = who(request, parts)
-    if denied := must_manage(caller):
-        return denied
-    wanted = await read_request(request, route, caller)
-    if isinstance(wanted, Response):
-        return wanted
+    read = await read_request(parts, request, route)
+    if isinstance(read, Response):
+        return read
+    wanted, caller = read
     target = destination(wanted.body)
     if not split_name(target).is_valid():
         return error_response(route.dialect, 400, f"destination {gojson.quote(target)} is invalid")

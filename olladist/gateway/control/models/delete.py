@@ -22,7 +22,6 @@ from olladist.gateway.control.models.pending import Deed
 from olladist.gateway.control.models.targets import Store, holders
 from olladist.gateway.control.models.verdict import DONE, MISSING, verdict
 from olladist.gateway.control.parts import Parts
-from olladist.gateway.control.rights import must_manage, who
 from olladist.gateway.control.uploads.unspread import Unspread
 from olladist.gateway.control.web import error_response
 from olladist.ollama.refusal import refusal
@@ -32,12 +31,10 @@ log = structlog.get_logger()
 
 
 async def delete(parts: Parts, request: Request, route: Route) -> Response:
-    caller = who(request, parts)
-    if denied := must_manage(caller):
-        return denied
-    wanted = await read_request(request, route, caller)
-    if isinstance(wanted, Response):
-        return wanted
+    read = await read_request(parts, request, route)
+    if isinstance(read, Response):
+        return read
+    wanted, _ = read
     key = wanted.key
     await look(parts)
     targets = holders(all_stores(parts, key))

@@ -28,7 +28,6 @@ from olladist.gateway.control.models.targets import Store, Targets, placement, p
 from olladist.gateway.control.moves.copying import sha256
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.refusals import RETRY_AFTER
-from olladist.gateway.control.rights import must_manage, who
 from olladist.gateway.control.roster import Seen
 from olladist.gateway.control.telling import Teller, Telling
 from olladist.gateway.control.uploads.unspread import Owed, Unspread
@@ -47,12 +46,10 @@ log = structlog.get_logger()
 
 
 async def pull(parts: Parts, request: Request, route: Route) -> Response:
-    caller = who(request, parts)
-    if denied := must_manage(caller):
-        return denied
-    wanted = await read_request(request, route, caller)
-    if isinstance(wanted, Response):
-        return wanted
+    read = await read_request(parts, request, route)
+    if isinstance(read, Response):
+        return read
+    wanted, _ = read
     await look(parts)
     targets = _targets(parts, wanted.key)
     if not targets.now:

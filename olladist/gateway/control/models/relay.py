@@ -24,12 +24,10 @@ _KEPT = ("content-type", "content-length")
 
 async def push(parts: Parts, request: Request, route: Route) -> Response:
     """From the node that is signed in, where that has the model; else from one that has."""
-    caller = who(request, parts)
-    if denied := must_manage(caller):
-        return denied
-    wanted = await read_request(request, route, caller)
-    if isinstance(wanted, Response):
-        return wanted
+    read = await read_request(parts, request, route)
+    if isinstance(read, Response):
+        return read
+    wanted, _ = read
     await look(parts)
     roster = parts.roster
     chosen = designated(roster, parts.declared)
