@@ -63,6 +63,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=2):
     cache: str = ""  # digest under which an answer may have been kept; "" for a request whose answer must be fresh
     keep: bool = False  # the worker would keep the answer: told so that the control process can say in Grant whether to
     deadline: float = 0.0  # seconds the client waits (X-Ollama-Timeout); 0: for ever
+    options: str = ""  # those that make Ollama load the model anew where others are in use, "" for none
     only: str = ""  # "": whoever can; "fallback": what stands in, for enough have failed; "cache": a kept answer, for two have died
 
 

@@ -41,7 +41,8 @@ _NANOSECOND = 1e-9
 class ModelRequest(msgspec.Struct, frozen=True):
     """`load` and `unload`: there is nothing to answer, the model is just to be loaded, or to leave memory at once.
 
-    `near` is the same number for all turns of a conversation, 0 where that cannot be told.
+    `near` is the same number for all turns of a conversation, 0 where that cannot be told. `options` are those with which a
+    runner is started, "" for none: with others Ollama loads the model anew.
     """
 
     model: str
@@ -49,6 +50,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
     load: bool = False
     unload: bool = False
     near: int = 0
+    options: str = ""
 
 
 class BadBody(ValueError):
@@ -69,10 +71,24 @@ def read_body(body: bytes, route: Route) -> ModelRequest:
         if members.keys() <= _USUAL_KEYS or not _oddly_spelled(members, _keys_of(route)):
             model = _first_string(members, route.model_keys)
             near = conversation(bytes(members.get("messages", b"")))
-            return ModelRequest(model, _streams(members, route), *_purpose(members, route), near)
+            options = runner_options(members["options"]) if "options" in members else ""
+            return ModelRequest(model, _streams(members, route), *_purpose(members, route), near, options)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NeedsGo):
         pass
     return _as_go_reads(body, route)
+
+
+# api.Runner of 0.17.4, as server/sched.go needsReload compares them.
+_RUNNER_OPTIONS = ("main_gpu", "num_batch", "num_ctx", "num_gpu", "num_thread", "use_mmap")
+
+
+def runner_options(raw: bytes) -> str:
+    """Of a request's `options`, those that make another runner, in one spelling; what is no object has none."""
+    try:
+        options = _raw_members.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    return ",".join(f"{name}={bytes(options[name]).decode()}" for name in _RUNNER_OPTIONS if name in options)
 
 
 def conversation(messages: bytes) -> int:

@@ -14,12 +14,12 @@ Nothing here has a clock or does anything. Events go in with `now`, in seconds o
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
+from olladist.scheduling.demand import FEARED, HOPED, Demand, weights
 from olladist.scheduling.fluid import Capacity, waiting, with_more
 from olladist.scheduling.line import Line, Waiting
 from olladist.scheduling.machines import Machine, Runner, Switch
@@ -27,8 +27,9 @@ from olladist.scheduling.speeds import Speeds
 
 # The plans that are compared reach so far ahead; a load takes 3 to 25 s, so its cost and its use both lie within.
 HORIZON = 60.0
-# What its victim's requests wait for it to come back, beside the time of its own load: until somebody can be evicted again.
-BACK = 30.0
+# What the victim's requests wait for it to come back is the time of its own load and what models have waited lately until theirs began:
+# nothing in a fleet that is idle, much in one where every load takes a machine from somebody. A new value counts for so much.
+BACK = 0.3
 # A load is only begun if it gains so many times what it harms: the estimates are rough, and a wrong load costs twice.
 MARGIN = 4.0
 # Who has waited so long for a model that nobody serves gets a machine even where others wait too: a machine that did nothing but
@@ -37,8 +38,6 @@ AGE_LOADS = 20.0
 AGE_MAX = 120.0
 # What harm counts for then: just so much that the one is chosen to whom it does least.
 STARVED = 1e-3
-# Arrivals are counted over about so many seconds.
-ARRIVALS = 300.0
 # So many models, and machines that hold one, are looked at for a decision; of more machines only a sample is.
 LOOKED_AT = 16
 SAMPLE = 6
@@ -74,27 +73,6 @@ class Unload(NamedTuple):
 Decision: TypeAlias = Bind | Unload
 
 
-@dataclass(slots=True)
-class _Model:
-    """`serving` machines have it in memory and take requests for it, so many per second each; `rate` is their sum.
-
-    `coming` are the machines that load it or are to switch to it. `free` is a heap of (seconds of service, machine).
-    """
-
-    size: int = 0
-    line: Line = field(default_factory=Line)
-    holders: dict[int, None] = field(default_factory=dict)
-    sample: tuple[int, ...] = ()  # the holders, to be drawn from; empty when it has to be made anew
-    serving: dict[int, float] = field(default_factory=dict)
-    rate: float = 0.0
-    refreshed: float = -math.inf
-    coming: dict[int, None] = field(default_factory=dict)  # the one that began first is first
-    free: list[tuple[float, int]] = field(default_factory=list)
-    listed: set[int] = field(default_factory=set)  # the machines in `free`
-    arrivals: float = 0.0  # decaying count
-    counted: float = -math.inf  # when
-
-
 class Adaptive:
     """The whole state; each method takes an event and returns what is to be done about it, in order."""
 
@@ -102,12 +80,14 @@ class Adaptive:
         self.machines: dict[int, Machine] = {}
         self.speeds = Speeds()
         self._weights = weights or {}
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, Demand] = {}
         self._sizes: dict[str, int] = {}
         self._bound: dict[int, tuple[int, str]] = {}
         self._where: dict[int, str] = {}  # the model of a waiting ticket
         self._waited_for: dict[str, None] = {}  # models with a queue
+        self._poorly: set[int] = set()  # machines that are not well
         self._begun = math.inf
+        self._back = 0.0
         self._turn = 0
         self._owners: dict[int, int] = {}  # conversation to machine
 
@@ -118,26 +98,25 @@ class Adaptive:
 
     def hold(self, number: int, models: Mapping[str, int]) -> None:
         """`models` are on the disk of this machine, with their sizes; what it held before and is not among them is gone."""
-        for name, model in self._models.items():
-            if name not in models and number in model.holders:
-                del model.holders[number]
-                model.sample = ()
         for name, size in models.items():
-            model = self._model(name)
-            model.holders[number] = None
+            self._model(name).holders[number] = None
+            self._sizes[name] = size
+        for name, model in self._models.items():
+            if weights(name) not in models:
+                model.holders.pop(number, None)
             model.sample = ()
-            model.size = self._sizes[name] = size
+            model.size = self._sizes.get(weights(name), 0)
 
     def remove(self, number: int) -> None:
         """The machine is gone, and with it what it ran: whoever was bound there comes again, or has failed."""
         machine = self.machines.pop(number)
+        self._poorly.discard(number)
         for name in tuple(machine.runners):
             self._drop(machine, name)
         self._stay(machine)
         for model in self._models.values():
-            if number in model.holders:
-                del model.holders[number]
-                model.sample = ()
+            model.holders.pop(number, None)
+            model.sample = ()
 
     def set_up(self, number: int, *, up: bool, well: bool = True, now: float) -> list[Decision]:
         """A machine that is not up gets nothing new, and its memory is empty when it comes back; one that is not well is the last resort."""
@@ -146,17 +125,18 @@ class Adaptive:
             return []
         came = up and not machine.up
         machine.up, machine.well = up, well
+        (self._poorly.discard if well else self._poorly.add)(number)
         if not up:
             self._stay(machine)
             for name in tuple(machine.runners):
                 self._drop(machine, name)
         # Those who are not well take over where nobody is, and give way to one who is again.
-        waited_for = [name for name in self._waited_for if number in self._models[name].holders]
+        for model in self._models.values():
+            model.stale = model.stale or number in model.holders
         decisions: list[Decision] = []
-        for name in waited_for:
-            for other in tuple(self._models[name].serving):
-                self._list(self.machines[other], self.machines[other].runners[name])
-            decisions += self._serve(name, now)
+        for name in tuple(self._waited_for):
+            if number in self._models[name].holders:
+                decisions += self._serve(name, now)
         return [*decisions, *(self._offer(machine, now) if came else [])]
 
     def resize(self, number: int, slots: int, models_max: int, now: float) -> list[Decision]:
@@ -177,25 +157,26 @@ class Adaptive:
         """What the machine says is in its memory; a model that is still loading is not listed (server/sched.go)."""
         machine = self.machines[number]
         machine.unloaded = {name: when for name, when in machine.unloaded.items() if now - when < LISTING}
-        listed = set(models) - machine.unloaded.keys()
+        listed = set(models) - {weights(name) for name in machine.unloaded}
         decisions: list[Decision] = []
         for name, runner in tuple(machine.runners.items()):
-            if name not in listed and not runner.loading and not runner.running and now - runner.since > LISTING:
+            if weights(name) in listed:
+                listed.discard(weights(name))
+                if runner.loading:
+                    decisions += self._loaded(machine, name, now)
+            elif not runner.loading and not runner.running and now - runner.since > LISTING:
                 self._drop(machine, name)
         for name in listed:
             if name not in machine.runners:
                 self._put(machine, Runner(name, machine.slots, loading=False, since=now))
                 decisions += self._serve(name, now)
-            elif machine.runners[name].loading:
-                decisions += self._loaded(machine, name, now)
         return decisions
 
     # Requests.
 
     def arrive(self, waiting: Waiting, now: float) -> list[Decision]:
         model = self._model(waiting.model)
-        model.arrivals = self._arrivals(model, now) + 1.0
-        model.counted = now
+        model.count(now)
         self._begun = min(self._begun, now)
         model.line.push(waiting)
         self._where[waiting.ticket] = waiting.model
@@ -252,6 +233,7 @@ class Adaptive:
         """About once a second: those who wait grow older, and what is not worth it for a young request is for an old one."""
         decisions: list[Decision] = []
         for name in list(islice(self._waited_for, LOOKED_AT)):
+            self._models[name].stale = True  # whatever was missed is found now
             decisions += self._serve(name, now)
         return decisions
 
@@ -282,9 +264,13 @@ class Adaptive:
         tried = waiting.tried if waiting else frozenset()
         return any(number not in tried and self.machines[number].up for number in model.holders)
 
+    def holders(self, model: str) -> Collection[int]:
+        """The machines that have it on disk."""
+        return self._models[model].holders if model in self._models else ()
+
     def size(self, model: str) -> int:
         """Bytes; 0 for one that nobody holds."""
-        return self._sizes.get(model, 0)
+        return self._sizes.get(weights(model), 0)
 
     def queued(self, model: str) -> int:
         return len(self._models[model].line) if model in self._models else 0
@@ -303,7 +289,11 @@ class Adaptive:
         self._tidy(name)
         return decisions
 
-    def _fill(self, name: str, model: _Model, now: float) -> list[Decision]:
+    def _fill(self, name: str, model: Demand, now: float) -> list[Decision]:
+        if model.stale:
+            model.stale = False
+            for number in tuple(model.serving):
+                self._list(self.machines[number], self.machines[number].runners[name])
         decisions: list[Decision] = []
         refused: list[tuple[float, int]] = []
         while len(model.line) and model.free:
@@ -321,7 +311,7 @@ class Adaptive:
             self._list(self.machines[number], self.machines[number].runners[name])
         return decisions
 
-    def _next_free(self, name: str, model: _Model) -> tuple[float, int] | None:
+    def _next_free(self, name: str, model: Demand) -> tuple[float, int] | None:
         """Takes the fastest machine with a free slot off the heap; the owner of a conversation where it is as good."""
         while model.free:
             entry = heappop(model.free)
@@ -330,7 +320,7 @@ class Adaptive:
                 return self._owner_instead(name, model, entry)
         return None
 
-    def _owner_instead(self, name: str, model: _Model, entry: tuple[float, int]) -> tuple[float, int]:
+    def _owner_instead(self, name: str, model: Demand, entry: tuple[float, int]) -> tuple[float, int]:
         """The machine that has the conversation in a slot's cache, among near equals."""
         alone = next(iter(model.line)) if len(model.line) == 1 else None
         owner = self._owners.get(alone.near) if alone is not None and alone.near else None
@@ -353,7 +343,7 @@ class Adaptive:
             return False
         return machine is not None and self._may_work(machine, self._models[name])
 
-    def _may_work(self, machine: Machine, model: _Model) -> bool:
+    def _may_work(self, machine: Machine, model: Demand) -> bool:
         return machine.up and (machine.well or not any(self._is_well(number) for number in model.holders))
 
     def _is_well(self, number: int) -> bool:
@@ -381,7 +371,7 @@ class Adaptive:
         if plan.victim is not None and machine.runners[plan.victim].running:
             machine.switch = Switch(plan.victim, name, now)
             self._models[name].coming[machine.id] = None
-            self._serves(self._models[plan.victim], machine.id, 0.0)
+            self._models[plan.victim].serve(machine.id, 0.0)
             return []
         return self._load(machine, name, plan.victim, now)
 
@@ -389,6 +379,7 @@ class Adaptive:
         first = self._models[name].line.pop(machine.id)
         if first is None:
             return []
+        self._back += (now - first.arrived - self._back) * BACK
         decisions: list[Decision] = []
         if victim is not None:
             self._drop(machine, victim)
@@ -402,7 +393,7 @@ class Adaptive:
         machine.runners[name].since = now
         model = self._models[name]
         model.coming.pop(machine.id, None)
-        self._serves(model, machine.id, self._rate(machine, name))
+        model.serve(machine.id, self._rate(machine, name))
         self._list(machine, machine.runners[name])
         return [*self._serve(name, now), *self._offer(machine, now)]
 
@@ -433,7 +424,7 @@ class Adaptive:
         self._tidy(best[1])
         return decisions
 
-    def _candidates(self, model: _Model) -> Iterable[int]:
+    def _candidates(self, model: Demand) -> Iterable[int]:
         """Machines on which the model could be loaded: all of them, or a sample that moves on with each question."""
         if len(model.holders) <= LOOKED_AT:
             return tuple(model.holders)
@@ -448,9 +439,12 @@ class Adaptive:
         if oldest is None:
             return None
         age = now - oldest.arrived
-        arriving = self._per_second(model, now)
+        arriving = model.per_second(now, HOPED, since=self._begun)
         horizon = HORIZON + age
-        capacities = self._capacities(name, now)
+        # Machines on which it has failed, and such as give way to others, are none for it.
+        useless = oldest.tried.union(n for n in self._poorly if not self._may_work(self.machines[n], model))
+        capacities = self._capacities(name, now, useless)
+        served = bool(model.serving.keys() - useless or model.coming.keys() - useless)
         as_it_is = waiting(len(model.line), arriving, capacities, horizon)
         best: _Plan | None = None
         for number in numbers:
@@ -459,8 +453,8 @@ class Adaptive:
                 continue
             seconds = self.speeds.load_seconds(number, model.size)
             rate = self._rate(machine, name)
-            starved = age > min(AGE_MAX, AGE_LOADS * seconds) and not model.serving and not model.coming
-            for victim, drain, harm in self._victims(machine, model, oldest.arrived if starved else math.inf, now):
+            starved = age > min(AGE_MAX, AGE_LOADS * seconds) and not served
+            for victim, drain, harm in self._victims(machine, name, oldest.arrived if starved else math.inf, now):
                 more = with_more(capacities, drain + seconds, rate)
                 gain = as_it_is - waiting(len(model.line), arriving, more, horizon)
                 net = gain - (STARVED if starved else MARGIN) * harm - LOAD_PRICE * seconds
@@ -468,7 +462,7 @@ class Adaptive:
                     best = _Plan(net, number, victim)
         return best
 
-    def _may_load(self, machine: Machine, name: str, model: _Model) -> bool:
+    def _may_load(self, machine: Machine, name: str, model: Demand) -> bool:
         return (
             self._may_work(machine, model)
             and machine.switch is None
@@ -478,13 +472,16 @@ class Adaptive:
         )
 
     def _victims(
-        self, machine: Machine, model: _Model, since: float, now: float
+        self, machine: Machine, wanted: str, since: float, now: float
     ) -> Iterable[tuple[str | None, float, float]]:
         """(who has to go, seconds until it is idle, harm): nobody where there is room, nor those whose requests wait since before `since`."""
-        if machine.has_room(model.size, self._sizes):
+        model = self._models[wanted]
+        # The same weights with other options are in the way: Ollama reloads them in their place (server/sched.go needsReload).
+        same = {name: runner for name, runner in machine.runners.items() if weights(name) == weights(wanted)}
+        if not same and machine.has_room(model.size, self.size):
             yield None, 0.0, 0.0
             return
-        for name, runner in machine.runners.items():
+        for name, runner in (same or machine.runners).items():
             oldest = self._models[name].line.oldest()
             if oldest is not None and oldest.arrived <= since:
                 continue
@@ -493,30 +490,30 @@ class Adaptive:
     def _harm(self, machine: Machine, name: str, now: float) -> float:
         """What the requests for `name` wait more without this machine."""
         model = self._models[name]
-        arriving = self._per_second(model, now)
+        arriving = model.per_second(now, FEARED, since=self._begun)
         capacities = self._capacities(name, now)
         rate = model.serving.get(machine.id, 0.0)
         less = [Capacity(step.at, max(0.0, step.rate - rate)) for step in capacities]
         if less[-1].rate <= 0.0:
-            less = with_more(less, BACK + self.speeds.load_seconds(machine.id, model.size), rate)
+            less = with_more(less, self._back + self.speeds.load_seconds(machine.id, model.size), rate)
         queued = len(model.line)
         return waiting(queued, arriving, less, HORIZON) - waiting(queued, arriving, capacities, HORIZON)
 
-    def _capacities(self, name: str, now: float) -> list[Capacity]:
-        """How many requests for the model can be served in a second, from when on."""
+    def _capacities(self, name: str, now: float, without: frozenset[int] = frozenset()) -> list[Capacity]:
+        """How many requests for the model can be served in a second, from when on; `without` some machines."""
         model = self._models[name]
         if now > model.refreshed + REFRESHED:
             model.refreshed = now
             for number in model.serving:
                 model.serving[number] = self._rate(self.machines[number], name)
             model.rate = math.fsum(model.serving.values())
-        later = sorted(self._ready(self.machines[n], name, now) for n in islice(model.coming, SAMPLE))
-        capacities = [Capacity(0.0, model.rate)]
+        coming = [number for number in islice(model.coming, SAMPLE) if number not in without]
+        later = sorted(self._ready(self.machines[number], name, now) for number in coming)
+        capacities = [Capacity(0.0, max(0.0, model.rate - sum(model.serving.get(number, 0.0) for number in without)))]
         for at, rate in later:
             capacities.append(Capacity(at, capacities[-1].rate + rate))
-        if more := len(model.coming) - len(
-            later
-        ):  # a fleet that wakes up: the others are taken for as many of the last
+        if later and len(model.coming) > SAMPLE:  # a fleet that wakes up: the others are taken for as many of the last
+            more = len(model.coming) - SAMPLE
             capacities.append(Capacity(later[-1][0], capacities[-1].rate + more * later[-1][1]))
         return capacities
 
@@ -539,9 +536,11 @@ class Adaptive:
 
     # Counts and indexes.
 
-    def _model(self, name: str) -> _Model:
+    def _model(self, name: str) -> Demand:
         if name not in self._models:
-            self._models[name] = _Model(line=Line(self._weights))
+            model = self._models[name] = Demand(self.size(name), Line(self._weights))
+            if weights(name) != name:
+                model.holders = self._model(weights(name)).holders  # one and the same
         return self._models[name]
 
     def _put(self, machine: Machine, runner: Runner) -> None:
@@ -550,20 +549,13 @@ class Adaptive:
         if runner.loading:
             model.coming[machine.id] = None
         else:
-            self._serves(model, machine.id, self._rate(machine, runner.model))
+            model.serve(machine.id, self._rate(machine, runner.model))
         self._list(machine, runner)
 
     def _drop(self, machine: Machine, name: str) -> None:
         del machine.runners[name]
         self._models[name].coming.pop(machine.id, None)
-        self._serves(self._models[name], machine.id, 0.0)
-
-    def _serves(self, model: _Model, number: int, rate: float) -> None:
-        model.rate += rate - model.serving.pop(number, 0.0)
-        if rate > 0.0:
-            model.serving[number] = rate
-        elif not model.serving:
-            model.rate = 0.0  # nothing is left of what rounding has added up
+        self._models[name].serve(machine.id, 0.0)
 
     def _stay(self, machine: Machine) -> None:
         """No switch any more; what was to go out takes requests again."""
@@ -571,19 +563,11 @@ class Adaptive:
         if switch is not None:
             self._models[switch.into].coming.pop(machine.id, None)
             if switch.out in machine.runners:
-                self._serves(self._models[switch.out], machine.id, self._rate(machine, switch.out))
+                self._models[switch.out].serve(machine.id, self._rate(machine, switch.out))
 
     def _tidy(self, name: str) -> None:
         if not len(self._models[name].line):
             self._waited_for.pop(name, None)
-
-    def _arrivals(self, model: _Model, now: float) -> float:
-        return model.arrivals * math.exp(-max(0.0, now - model.counted) / ARRIVALS) if model.arrivals else 0.0
-
-    def _per_second(self, model: _Model, now: float) -> float:
-        """Young counts are scaled up, for they have not had the time to fill."""
-        filled = 1.0 - math.exp(-max(1.0, now - self._begun) / ARRIVALS)
-        return self._arrivals(model, now) / ARRIVALS / filled
 
 
 class _Plan(NamedTuple):

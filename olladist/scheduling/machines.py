@@ -1,6 +1,6 @@
 """What a placement knows of the machines: which models are in whose memory, who runs what, where there is room."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 
@@ -49,11 +49,11 @@ class Machine:
     def loading(self) -> bool:
         return any(runner.loading for runner in self.runners.values())
 
-    def has_room(self, size: int, sizes: dict[str, int]) -> bool:
+    def has_room(self, size: int, size_of: Callable[[str], int]) -> bool:
         """Whether a model of `size` bytes fits beside what is loaded."""
         if len(self.runners) >= self.models_max:
             return False
-        used = sum(sizes.get(model, 0) for model in self.runners)
+        used = sum(map(size_of, self.runners))
         return self.memory is None or used + size <= self.memory or not self.runners
 
     def idle(self) -> Iterator[Runner]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olladist.ollama.request import BadBody, ModelRequest, conversation, read_body
+from olladist.ollama.request import BadBody, ModelRequest, conversation, read_body, runner_options
 from olladist.ollama.routes import ROUTES, ModelIn, Route, find
 
 RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "encoding_json.json").read_text())
@@ -262,3 +262,28 @@ def test_turns_of_a_conversation_have_one_number() -> None:
 def test_any_bytes_have_a_number(messages: bytes) -> None:
     """Of 56 bits, which fit into every integer on the way."""
     assert 0 <= conversation(b'[{"role":"user","content":"' + messages) < 2**56
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"num_ctx": 8192, "temperature": 0, "main_gpu": 1}, "main_gpu=1,num_ctx=8192"),
+        ({"temperature": 0.5}, ""),
+        ({}, ""),
+        ([], ""),
+        ("x", ""),
+        (None, ""),
+        ({"use_mmap": None}, "use_mmap=null"),
+    ],
+)
+def test_options_of_a_runner_are_told_apart(options: Any, expected: str) -> None:
+    """In one order, whatever theirs was; others are nobody's business."""
+    body = json.dumps({"model": "m", "messages": [], "options": options})
+
+    assert read_body(body.encode(), CHAT).options == expected
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_have_runner_options(raw: bytes) -> None:
+    """None, as a rule."""
+    assert isinstance(runner_options(raw), str)

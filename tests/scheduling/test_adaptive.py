@@ -12,6 +12,7 @@ from olladist.scheduling.line import Waiting
 from olladist.scheduling.machines import Machine
 
 GB = 10**9
+MODELS = ("a", "b", "c", "c|num_ctx=9")
 
 
 def fleet(*machines: Machine, models: Sequence[str] = "abc", size: int = 8 * GB) -> Adaptive:
@@ -96,6 +97,17 @@ def test_a_cold_model_is_not_starved_by_a_hot_one() -> None:
     assert waits[1000] < 2 * AGE_MAX
 
 
+def test_one_person_with_two_models_never_waits_for_more_than_the_load() -> None:
+    """A machine for one model, which is asked for the one and the other in turns: nobody else wants it, so it switches at once."""
+    adaptive = fleet(Machine(1, slots=1, models_max=1))
+    for turn in range(12):
+        now, model, other = 10.0 * turn, "ab"[turn % 2], "ba"[turn % 2]
+        expected = [Unload(1, other), Bind(turn, 1)] if turn else [Bind(0, 1)]
+        assert adaptive.arrive(ask(turn, model, now), now) == expected
+        adaptive.started(turn, now + 5.0)
+        adaptive.finished(turn, now + 8.0)
+
+
 def test_who_leaves_is_forgotten() -> None:
     """Its slot goes to the next, and so does its place."""
     adaptive = fleet(Machine(1, slots=1, models_max=1))
@@ -154,12 +166,67 @@ def test_a_failed_load_frees_the_machine() -> None:
     assert again == Bind(1, 3 - first.machine)
 
 
+def test_other_options_are_another_runner_of_the_same_weights() -> None:
+    """They never stand beside each other: Ollama reloads, so the first has to be idle and goes."""
+    adaptive = fleet(Machine(1, slots=2, models_max=3))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.arrive(ask(1, "a", 1.0), 1.0)
+    assert adaptive.arrive(ask(2, "a|num_ctx=8192", 2.0), 2.0) == []
+
+    assert adaptive.finished(1, 3.0) == [Unload(1, "a"), Bind(2, 1)]
+    assert adaptive.arrive(ask(3, "a|num_ctx=8192", 4.0), 4.0) == []
+    assert adaptive.seen_loaded(1, ["a"], 20.0) == [Bind(3, 1)]  # a listing shows the weights alone
+
+
+def test_what_holds_weights_holds_them_with_any_options() -> None:
+    """And when it does not hold them any more, with none."""
+    adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
+    adaptive.arrive(ask(1, "a|num_ctx=1", 1.0), 1.0)
+    adaptive.hold(1, {})
+    adaptive.hold(2, {})
+    adaptive.arrive(ask(2, "a|num_ctx=1", 1.0), 1.0)
+
+    assert not adaptive.may_be_served(2)
+
+
+def test_who_has_failed_on_the_only_machine_that_serves_gets_another() -> None:
+    """That one counts for nothing to it, however idle it is."""
+    adaptive = fleet(Machine(1, slots=1, models_max=1), Machine(2, slots=1, models_max=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.seen_loaded(2, ["b"], 0.0)
+
+    assert adaptive.arrive(ask(1, tried=frozenset({1})), 1.0) == [Unload(2, "b"), Bind(1, 2)]
+
+
+def test_what_a_machine_has_loaded_before_it_counts_as_up_is_used() -> None:
+    """Its listing is read first, and says what is in its memory."""
+    adaptive = fleet(Machine(1, slots=1, up=False), Machine(2, slots=1, up=False))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.set_up(1, up=True, now=1.0)
+    adaptive.set_up(2, up=True, now=1.0)
+
+    assert adaptive.arrive(ask(1), 2.0) == [Bind(1, 1)]
+
+
+def test_a_machine_that_is_not_well_works_where_no_other_can() -> None:
+    """And gives way as soon as one can."""
+    adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.set_up(1, up=True, well=False, now=1.0)
+    adaptive.set_up(2, up=False, now=1.0)
+    assert adaptive.arrive(ask(1), 2.0) == [Bind(1, 1)]
+    adaptive.finished(1, 3.0)
+    adaptive.set_up(2, up=True, now=4.0)
+
+    assert adaptive.arrive(ask(2), 5.0) == [Bind(2, 2)]
+
+
 class Fleet(RuleBasedStateMachine):
     """Three machines of two slots and two models each, four models, and everything that can happen, in any order."""
 
     @initialize()
     def begin(self) -> None:
-        self.adaptive = fleet(*(Machine(n, slots=2, models_max=2) for n in (1, 2, 3)), models="abcd")
+        self.adaptive = fleet(*(Machine(n, slots=2, models_max=2) for n in (1, 2, 3)), models="abc")
         self.now = 0.0
         self.tickets = 0
         self.models: dict[int, str] = {}
@@ -180,7 +247,7 @@ class Fleet(RuleBasedStateMachine):
                 self.bound[decision.ticket] = decision.machine
                 self.memory[decision.machine].add(self.models[decision.ticket])
 
-    @rule(model=st.sampled_from("abcd"), near=st.integers(0, 2), key=st.sampled_from("xy"), later=st.floats(0, 30))
+    @rule(model=st.sampled_from(MODELS), near=st.integers(0, 2), key=st.sampled_from("xy"), later=st.floats(0, 30))
     def arrive(self, model: str, near: int, key: str, later: float) -> None:
         self.now += later
         self.tickets += 1
@@ -225,7 +292,11 @@ class Fleet(RuleBasedStateMachine):
             self.carry_out(self.adaptive.arrive(ask(ticket, self.models[ticket], self.now), self.now))
         self.carry_out(self.adaptive.set_up(number, up=True, now=self.now))
 
-    @rule(number=st.integers(1, 3), models=st.sets(st.sampled_from("abcd"), max_size=2))
+    @rule(number=st.integers(1, 3), well=st.booleans())
+    def health(self, number: int, well: bool) -> None:
+        self.carry_out(self.adaptive.set_up(number, up=True, well=well, now=self.now))
+
+    @rule(number=st.integers(1, 3), models=st.sets(st.sampled_from("abc"), max_size=2))
     def look(self, number: int, models: set[str]) -> None:
         """A listing, which may be older than what we did since."""
         self.carry_out(self.adaptive.seen_loaded(number, models, self.now))
@@ -238,13 +309,13 @@ class Fleet(RuleBasedStateMachine):
     @invariant()
     def slots_are_never_exceeded(self) -> None:
         for number in (1, 2, 3):
-            for model in "abcd":
+            for model in MODELS:
                 here = [t for t, m in self.bound.items() if m == number and self.models[t] == model]
                 assert len(here) <= 2
 
     @invariant()
     def it_counts_what_we_count(self) -> None:
-        assert sum(self.adaptive.queued(model) for model in "abcd") == len(self.queued)
+        assert sum(self.adaptive.queued(model) for model in MODELS) == len(self.queued)
 
     def teardown(self) -> None:
         """Whatever has happened: once everything ends in order, everybody has been served."""

@@ -25,7 +25,9 @@ def test_the_marked_and_all_that_descend_from_them_are_doomed() -> None:
 
 def test_everything_marked_dies_at_once() -> None:
     """A process in a session of its own and its children too; one with another mark lives on."""
-    script = "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    script = (
+        "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
+    )
 
     def start(mark: str) -> subprocess.Popen[str]:
         env = {"PATH": os.environ["PATH"], MARK: mark}

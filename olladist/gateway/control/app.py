@@ -20,6 +20,7 @@ from olladist.gateway.control.models import answers as models
 from olladist.gateway.control.moves import pages as moves
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.roster import Roster
+from olladist.gateway.control.unread import Unread
 from olladist.gateway.control.uploads import answers as uploads
 from olladist.gateway.control.web import Answer, error_response, response
 from olladist.ollama import framing
@@ -98,6 +99,8 @@ async def _as_gin(_request: Request, error: Exception) -> Response:
 
 def _with_mode(app: ASGIApp, roster: Roster) -> ASGIApp:
     async def with_mode(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Unread(receive)
+
         async def send_with_mode(message: Message) -> None:
             if message["type"] == "http.response.start":
                 serving = roster.serving
@@ -106,8 +109,10 @@ def _with_mode(app: ASGIApp, roster: Roster) -> ASGIApp:
                     (b"x-ollama-distributed", b"true" if serving.distributed else b"false"),
                     (b"x-ollama-mode", serving.mode.encode()),
                 ]
+            elif not message.get("more_body", False):
+                await request.finish()
             await send(message)
 
-        await app(scope, receive, send_with_mode)
+        await app(scope, request.receive, send_with_mode)
 
     return with_mode

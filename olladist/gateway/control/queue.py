@@ -13,6 +13,7 @@ from olladist.gateway.control.roster import Change, Roster, Seen
 from olladist.gateway.lease import Ask, Usage
 from olladist.ollama.env import models_max
 from olladist.scheduling.adaptive import Adaptive, Bind, Decision
+from olladist.scheduling.demand import weights
 from olladist.scheduling.health import State
 from olladist.scheduling.line import Waiting
 from olladist.scheduling.machines import Machine
@@ -76,9 +77,11 @@ class Queue:
         """`avoid` are nodes that must not get it; there must be another one that is well and has the model."""
         now = self._now()
         ticket = _ticket(worker, ask.id)
-        identity = self.identity(key)
+        identity = self.identity(key, ask.options)
         self._queued[ticket] = _Queued(worker, ask, key, identity)
         deadline = now + ask.deadline if ask.deadline > 0 else float("inf")
+        # The same contents under another name alone: such a node would not know what is asked for.
+        nameless = set(self._adaptive.holders(identity)).difference(self._roster.holders(key))
         waiting = Waiting(
             ticket,
             identity,
@@ -87,7 +90,7 @@ class Queue:
             priority=priority,
             tokens=TOKENS,
             near=ask.affinity,
-            tried=frozenset({*ask.tried, *avoid}),
+            tried=frozenset({*ask.tried, *avoid, *nameless}),
             deadline=deadline,
         )
         self._carry_out(self._adaptive.arrive(waiting, now))
@@ -98,9 +101,9 @@ class Queue:
         if self._queued.pop(ticket, None) is not None:
             self._carry_out(self._adaptive.leave(ticket, self._now()))
 
-    def runs(self, worker: int, number: int, node: int, key: str) -> None:
+    def runs(self, worker: int, number: int, node: int, key: str, options: str = "") -> None:
         """A request that runs there already, and was not granted here."""
-        self._adaptive.found(_ticket(worker, number), node, self.identity(key), self._now())
+        self._adaptive.found(_ticket(worker, number), node, self.identity(key, options), self._now())
 
     def started(self, worker: int, number: int) -> None:
         """The first byte of its answer has come."""
@@ -131,10 +134,11 @@ class Queue:
         self._carry_out(self._adaptive.tick(now))
         return [(queued.worker, queued.ask) for queued in late]
 
-    def identity(self, key: str) -> str:
-        """What shares a runner: contents, under whichever name; the name where nodes mean different contents by it."""
+    def identity(self, key: str, options: str = "") -> str:
+        """What shares a runner: contents, under whichever name, with the same options; the name where nodes mean different contents by it."""
         digests = self._roster.digests(key)
-        return next(iter(digests)) if len(digests) == 1 else f"name:{key}"
+        contents = next(iter(digests)) if len(digests) == 1 else f"name:{key}"
+        return f"{contents}|{options}" if options else contents
 
     def resize(self) -> None:
         """Slots and room of nodes may be others in an inventory that was read again."""
@@ -190,7 +194,9 @@ class Queue:
 
     def _look_after_stranded(self) -> None:
         for ticket, queued in tuple(self._queued.items()):
-            if queued.identity != self.identity(queued.key) or not self._adaptive.may_be_served(ticket):
+            if queued.identity != self.identity(queued.key, queued.ask.options) or not self._adaptive.may_be_served(
+                ticket
+            ):
                 del self._queued[ticket]
                 self._adaptive.leave(ticket, self._now())
                 self._stranded(queued.worker, queued.ask)
@@ -217,7 +223,7 @@ class Queue:
         """A name by which the node knows what is to be unloaded."""
         seen = self._roster.seen[number]
         rows = (*seen.loaded, *seen.tags)
-        return next((str(row.fields["name"]) for row in rows if model in {row.digest, f"name:{row.key}"}), "")
+        return next((str(row.fields["name"]) for row in rows if weights(model) in {row.digest, f"name:{row.key}"}), "")
 
 
 def machine_of(backend: Backend) -> Machine:

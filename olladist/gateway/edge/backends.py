@@ -18,6 +18,7 @@ class Asker(Protocol):
     tried: list[str]
     only: str  # as Ask's
     near: int  # the conversation, as Ask's affinity
+    options: str  # as Ask's
 
     @property
     def route(self) -> Route: ...

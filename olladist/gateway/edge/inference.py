@@ -72,6 +72,7 @@ class Inference:
         "model",
         "near",
         "only",
+        "options",
         "phase",
         "route",
         "tried",
@@ -89,6 +90,7 @@ class Inference:
         self.answering = False
         self.model = ""
         self.near = 0
+        self.options = ""
         self.wants = NOTHING
         self._streams = False
         self._pieces: list[bytes] = []
@@ -130,6 +132,7 @@ class Inference:
             return
         self.model = request.model
         self.near = request.near
+        self.options = request.options
         self._streams = request.stream
         if key is not None and self.model and not may_use(key, self.model):
             self._answer(403, f"the API key {key.name!r} may not use the model {self.model!r}")

@@ -79,7 +79,8 @@ class Leases(asyncio.Protocol):
             return
         self._asking[asker.lease] = asker
         tried = self._backends.ids(asker.tried) if asker.tried else ()
-        self._send(Ask(asker.lease, asker.model, asker.route.name, tried, asker.near, *asker.wants, asker.only))
+        wants = (asker.near, *asker.wants, asker.options, asker.only)
+        self._send(Ask(asker.lease, asker.model, asker.route.name, tried, *wants))
 
     def forget(self, asker: Asker) -> None:
         """The client left while it waited."""

@@ -30,6 +30,10 @@ class Late:
 
     def arrive(self, job: Job, tried: frozenset[int], now: float) -> Sequence[Decision]:
         tokens = float(job.prompt + _OUTPUT)
+        if len(tried) == len(
+            self.adaptive.machines
+        ):  # where nobody is left the gateway refuses; here it goes round again
+            tried = frozenset()
         began = time.perf_counter()
         decisions = self.adaptive.arrive(
             Waiting(job.number, job.model, now, key=job.key, tokens=tokens, near=job.conversation, tried=tried), now

@@ -115,6 +115,18 @@ def test_nodes_that_mean_different_contents_by_a_name_all_serve_it() -> None:
     assert sorted(node for _, node in fleet.places) == [0, 1]
 
 
+def test_a_node_that_knows_the_contents_by_another_name_alone_is_not_asked() -> None:
+    """It would answer that there is no such model."""
+    fleet = Fleet(2, tiny=A)
+    fleet.roster.listed(1, (row("tiny", A), row("alias", A)))
+    fleet.roster.loaded(0, (row("tiny", A),))
+    fleet.ask(1, "alias")
+    fleet.ask(2, "alias")
+    fleet.end(1, "alias")
+
+    assert fleet.places == [(1, 1), (2, 1)]
+
+
 def test_a_node_that_is_drained_or_down_gets_nothing() -> None:
     """What waits goes where it can."""
     fleet = Fleet(2, tiny=A)

@@ -179,8 +179,9 @@ class FullDisk:
                 writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n".encode() + more + b"\r\n" + body)
                 await writer.drain()
                 if method == b"POST":
-                    if not self.closes:
-                        await self.end.wait()
+                    if self.closes:  # its side, as Go does first: a reset could take the answer with it
+                        writer.write_eof()
+                    await self.end.wait()
                     return
 
 
