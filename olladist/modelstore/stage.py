@@ -66,16 +66,18 @@ class Stage:
         """Holds the store's lock; StoreError where another sync is at work there."""
         _HELD_HERE.add(self._token)  # before it is: others may see it before we know of it
         try:
-            await self._open()
+            try:
+                await self._open()
+            except asyncio.CancelledError:
+                await self._close()  # the host may have given it to us before we could hear of it
+                raise
             beating = asyncio.create_task(self._keep_alive())
             try:
                 yield
             finally:
                 beating.cancel()
                 await asyncio.wait({beating})
-                with suppress(HostError, TimeoutError):  # a lock that stays behind goes stale
-                    async with asyncio.timeout(10):
-                        await self._run(CLOSE, "releasing the store's lock", {})
+                await self._close()
         finally:
             _HELD_HERE.discard(self._token)
 
@@ -141,6 +143,12 @@ class Stage:
                     self.host, during, cause, hint=f"wait for it; {STALE} s after its last word it is over"
                 )
             dead = holder
+
+    async def _close(self) -> None:
+        """Lets go of the lock, where it is ours."""
+        with suppress(HostError, TimeoutError):  # a lock that stays behind goes stale
+            async with asyncio.timeout(10):
+                await self._run(CLOSE, "releasing the store's lock", {})
 
     async def _keep_alive(self) -> None:
         """Is heard of while bytes move; what goes wrong here will stop the next script anyway."""
