@@ -153,7 +153,7 @@ def alive(pid: int) -> bool:
 def write_inventory(path: Path, ollamas: tuple[Ollama, ...], more: str = "") -> None:
     hosts = [
         f'[hosts.{ollama.node.name}]\naddress = "127.0.0.1"\nport = {number}\n'
-        f"instances = [{{ port = {ollama.node.address.rpartition(':')[2]} }}]\nenv = {{ OLLAMA_NUM_PARALLEL = 100 }}\n"
+        f"instances = [{{ port = {ollama.node.address.rpartition(':')[2]} }}]\n"
         for number, ollama in enumerate(ollamas, 1)
     ]
     path.write_text(f'[fleet]\nollama = "0.17.4"\n{"".join(hosts)}\n[gateway]\ntransport = "direct"\n{more}\n')
