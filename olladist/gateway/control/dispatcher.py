@@ -257,7 +257,7 @@ class Dispatcher:
             trusted = state is State.UP and not (self._avoid and self._avoided(Lease(number, key)))
             (well if trusted else poorly).append(candidate)
         turn = self._turns[key]
-        chosen = choose(self.strategy, well or poorly, turn, ask.affinity)
+        chosen = choose(self.strategy, well or poorly, turn, 0)  # conversations are the queue's business
         if chosen is not None and not ask.tried:
             self._turns[key] = turn + 1  # a second try must not shift whose turn it is
         return chosen

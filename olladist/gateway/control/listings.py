@@ -14,6 +14,7 @@ from olladist.gateway.control.show import Shower
 from olladist.gateway.control.web import Answer, json_response, response
 from olladist.ollama import framing
 from olladist.ollama.routes import Route
+from olladist.scheduling.health import State
 
 # A listing that is younger than this is as good as one asked for now; the bound is on what a client waits for a slow host, whose
 # last known listing is used then.
@@ -49,7 +50,10 @@ class Listings:
         return json_response({"models": [row.fields for row in rows]}, headers=self._standing_in())
 
     async def ps(self, request: Request, _route: Route) -> Response:
-        await self._parts.prober.refresh_loaded(older_than=YOUNG, within=PATIENCE)
+        # Anew: who has just had a model unloaded, or has loaded one, looks for that.
+        roster = self._parts.roster
+        live = [number for number in roster.in_play() if roster.seen[number].state is not State.DOWN]
+        await self._parts.prober.read_loaded(live, PATIENCE)
         rows = merge_loaded({node: seen.loaded for node, seen in self._parts.roster.shown().items()})
         rows = self._visible(request, rows)
         return json_response({"models": [row.fields for row in rows]}, headers=self._standing_in())
