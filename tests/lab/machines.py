@@ -29,6 +29,8 @@ class Hosts:
         self._run("down", *names)
         self.booted += names
         self._run("up", *names)
+        for name in names:  # pam_nologin lets in root alone until systemd-user-sessions.service has run
+            self.ssh("root", name, "while [ -e /run/nologin ]; do sleep 0.1; done")
 
     def small(self, name: str, size: str) -> None:
         """A fresh machine whose disk holds only `size`, such as 300m."""
