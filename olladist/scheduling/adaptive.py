@@ -247,6 +247,10 @@ class Adaptive:
         machine.runners[name].running[ticket] = now
         self._bound[ticket] = (number, name)
 
+    def bound_model(self, ticket: int) -> str | None:
+        """What a request that has a slot asked for."""
+        return self._bound[ticket][1] if ticket in self._bound else None
+
     def is_loading(self, ticket: int) -> bool:
         """Whether the machine that a request was given to has yet to load its model."""
         number, name = self._bound.get(ticket, (-1, ""))

@@ -146,10 +146,10 @@ class Dispatcher:
             raise ValueError(f"{done.outcome!r} is no outcome")
         self.outcomes[done.outcome] += 1
         if done.backend != lease.backend:
-            self.queue.ended(worker, done.id, lease.backend, lease.model, NO_USAGE)
+            self.queue.ended(worker, done.id, lease.backend, NO_USAGE)
             return  # the client left while the grant was on its way: nothing was sent to the backend
         self.roster.ended(lease.backend, done.outcome)
-        self.queue.ended(worker, done.id, lease.backend, lease.model, done.usage)
+        self.queue.ended(worker, done.id, lease.backend, done.usage)
         self._remember(lease, done)
         if done.outcome == "retryable":
             self._could_not_serve(lease, done.status)
@@ -160,7 +160,7 @@ class Dispatcher:
         held = dict(self.ledger.held(worker))
         released = self.ledger.release_all(worker)
         for number, lease in held.items():
-            self.queue.ended(worker, number, lease.backend, lease.model, NO_USAGE)
+            self.queue.ended(worker, number, lease.backend, NO_USAGE)
         return released
 
     def _decide(self, worker: int, key: str, ask: Ask) -> Grant | Refuse | None:

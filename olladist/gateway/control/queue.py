@@ -109,12 +109,14 @@ class Queue:
         """The first byte of its answer has come."""
         self._carry_out(self._adaptive.started(_ticket(worker, number), self._now()))
 
-    def ended(self, worker: int, number: int, node: int, key: str, usage: Usage) -> None:
+    def ended(self, worker: int, number: int, node: int, usage: Usage) -> None:
         """It has a slot no more. What its final chunk says teaches how fast the node is."""
-        model = self.identity(key)
+        ticket = _ticket(worker, number)
+        model = self._adaptive.bound_model(ticket)
+        if model is None:
+            return  # on a backend whose slots nobody counts
         size = self._adaptive.size(model)
         speeds = self._adaptive.speeds
-        ticket = _ticket(worker, number)
         if ticket in self._loading:
             self._loading.discard(ticket)
             speeds.loaded(node, size, usage.load)

@@ -41,9 +41,9 @@ class Fleet:
         ask = Ask(number, model, "chat", **more)  # type: ignore[arg-type]  # any field
         self.queue.arrive(1, ask, key(model), avoid)
 
-    def end(self, number: int, model: str, usage: Usage = NO_USAGE) -> None:
+    def end(self, number: int, usage: Usage = NO_USAGE) -> None:
         node = next(each.node for each in self.granted if each.ask.id == number)
-        self.queue.ended(1, number, node, key(model), usage)
+        self.queue.ended(1, number, node, usage)
 
     @property
     def places(self) -> list[tuple[int, int]]:
@@ -71,7 +71,7 @@ def test_a_second_request_waits_for_the_slot_of_the_first() -> None:
     fleet.ask(2, "tiny")
     assert (fleet.places, len(fleet.queue)) == ([(1, 0)], 1)
 
-    fleet.end(1, "tiny")
+    fleet.end(1)
     assert fleet.places == [(1, 0), (2, 0)]
     assert [each.loads for each in fleet.granted] == [True, True]  # nobody has said that a first byte came
 
@@ -81,7 +81,7 @@ def test_the_first_byte_says_that_a_model_is_loaded() -> None:
     fleet = Fleet(tiny=A)
     fleet.ask(1, "tiny")
     fleet.queue.started(1, 1)
-    fleet.end(1, "tiny")
+    fleet.end(1)
     fleet.ask(2, "tiny")
 
     assert [each.loads for each in fleet.granted] == [True, False]
@@ -122,7 +122,7 @@ def test_a_node_that_knows_the_contents_by_another_name_alone_is_not_asked() -> 
     fleet.roster.loaded(0, (row("tiny", A),))
     fleet.ask(1, "alias")
     fleet.ask(2, "alias")
-    fleet.end(1, "alias")
+    fleet.end(1)
 
     assert fleet.places == [(1, 1), (2, 1)]
 
@@ -176,7 +176,7 @@ def test_a_client_that_leaves_frees_its_place() -> None:
     for number in (1, 2, 3):
         fleet.ask(number, "tiny")
     fleet.queue.leave(1, 2)
-    fleet.end(1, "tiny")
+    fleet.end(1)
 
     assert fleet.places == [(1, 0), (3, 0)]
 
@@ -200,7 +200,7 @@ def test_what_runs_already_takes_its_slot() -> None:
     fleet.ask(8, "tiny")
     assert fleet.places == []
 
-    fleet.queue.ended(1, 7, 0, key("tiny"), NO_USAGE)
+    fleet.queue.ended(1, 7, 0, NO_USAGE)
     assert fleet.places == [(8, 0)]
 
 
@@ -212,8 +212,8 @@ def test_final_chunks_teach_which_node_is_fast() -> None:
     fleet.ask(1, "tiny")
     first = fleet.granted[0].node
     fleet.ask(2, "tiny")
-    fleet.end(1, "tiny", Usage(100, 100, 0.0, 10.0, 50.0))
-    fleet.end(2, "tiny", Usage(100, 100, 0.0, 0.1, 1.0))
+    fleet.end(1, Usage(100, 100, 0.0, 10.0, 50.0))
+    fleet.end(2, Usage(100, 100, 0.0, 0.1, 1.0))
     fleet.ask(3, "tiny")
 
     assert fleet.granted[2].node == 1 - first
