@@ -72,6 +72,14 @@ class Sim:
     def client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
 
+    async def change_unseen(self, model: str, sentence: str) -> None:
+        """While it is off for the gateway: Ollama cannot delete what it has only as long as it is the same."""
+        own, self.port = self.port, free_ports(1)[0]
+        await self.start()
+        await self.make(model, sentence)
+        await self.stop()
+        self.port = own
+
     async def make(self, model: str, sentence: str = "The sky is blue.") -> None:
         content = weights(sentence)
         digest = "sha256:" + hashlib.sha256(content).hexdigest()

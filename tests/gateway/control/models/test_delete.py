@@ -62,8 +62,8 @@ async def test_what_was_put_there_since_stays(run_dir: Path) -> None:
             await f.sims[number].stop()
             await f.gateway.wait_state(f"gpu{number + 1}", "down")
         await f.client.delete(KNOWN)
+        await f.sims[1].change_unseen(KNOWN, "Something else.")
         await f.sims[1].start()
-        await f.sims[1].make(KNOWN, "Something else.")
         await f.wait_known(gpu2=KNOWN)
         assert await f.holders(KNOWN) == ["gpu2"]
 
