@@ -133,6 +133,7 @@ class Grant(msgspec.Struct, frozen=True, array_like=True, tag=5):
     keep: bool = False  # send a Keep when the answer is whole
     final: bool = False  # nobody has the model: this node says so in its own words, and no other is asked
     first: bool = False  # the node has to load the model: send a First when the answer begins
+    position: int = 0  # it has waited, and that was its place in the queue of its model when it came; a header field
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True):

@@ -132,9 +132,9 @@ class Dispatcher:
 
     def tick(self) -> None:
         """About once a second."""
-        for worker, ask in self.queue.tick():
+        for worker, ask, position in self.queue.tick():
             self.outcomes["refused"] += 1
-            self.answered(worker, ask, refusals.too_late(ask), ())
+            self.answered(worker, ask, refusals.too_late(ask, position), ())
 
     def done(self, worker: int, done: Done) -> None:
         """Releases what the worker held under this id, and takes what happened as evidence about the backend."""
@@ -178,10 +178,11 @@ class Dispatcher:
             return Grant(ask.id, CACHE_ID, Role.CACHE.value, self._reason(key, ask))
         return refusals.refuse(ask, self.roster, key)
 
-    def _grant(self, chosen: int, role: Role, key: str, ask: Ask, *, first: bool = False) -> Grant:
+    def _grant(self, chosen: int, role: Role, key: str, ask: Ask, *, first: bool = False, position: int = 0) -> Grant:
         standing_in = fallback.word(self.roster.serving, role)
         reason = self._reason(key, ask) if standing_in else ""
-        return Grant(ask.id, chosen, standing_in, reason, keep=self._keeps(chosen, key, ask), first=first)
+        keep = self._keeps(chosen, key, ask)
+        return Grant(ask.id, chosen, standing_in, reason, keep=keep, first=first, position=position)
 
     def _hold(self, worker: int, number: int, lease: Lease) -> None:
         """Counts a request that was not given its slot by the queue: it takes one all the same."""
@@ -207,7 +208,7 @@ class Dispatcher:
         ask, key = granted.ask, _key(granted.ask.model)
         self.ledger.hold(granted.worker, ask.id, Lease(granted.node, key))
         self.outcomes["granted"] += 1
-        grant = self._grant(granted.node, Role.NODE, key, ask, first=granted.loads)
+        grant = self._grant(granted.node, Role.NODE, key, ask, first=granted.loads, position=granted.position)
         self.answered(granted.worker, ask, grant, granted.unload)
 
     def _stranded(self, worker: int, ask: Ask) -> None:

@@ -25,21 +25,26 @@ _IDS = 2**42
 
 
 class Granted(NamedTuple):
-    """`unload` are names of models that the node has to let go of first. `loads`: the model is not in its memory."""
+    """`unload` are names of models that the node has to let go of first. `loads`: the model is not in its memory.
+
+    `position` is the place among those who waited for the model that it had when it came; 0: it did not wait.
+    """
 
     worker: int
     ask: Ask
     node: int
     unload: tuple[str, ...]
     loads: bool
+    position: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Queued:
     worker: int
     ask: Ask
     key: str
     identity: str
+    position: int = 0
 
 
 class Queue:
@@ -78,7 +83,7 @@ class Queue:
         now = self._now()
         ticket = _ticket(worker, ask.id)
         identity = self.identity(key, ask.options)
-        self._queued[ticket] = _Queued(worker, ask, key, identity)
+        queued = self._queued[ticket] = _Queued(worker, ask, key, identity)
         deadline = now + ask.deadline if ask.deadline > 0 else float("inf")
         # The same contents under another name alone: such a node would not know what is asked for.
         nameless = set(self._adaptive.holders(identity)).difference(self._roster.holders(key))
@@ -94,6 +99,7 @@ class Queue:
             deadline=deadline,
         )
         self._carry_out(self._adaptive.arrive(waiting, now))
+        queued.position = self._adaptive.queued(identity)
 
     def leave(self, worker: int, number: int) -> None:
         """The client has gone while its request waited, or the worker."""
@@ -129,12 +135,12 @@ class Queue:
             del self._queued[ticket]
             self._carry_out(self._adaptive.leave(ticket, self._now()))
 
-    def tick(self) -> list[tuple[int, Ask]]:
-        """About once a second. Returns those whose clients will not wait any longer, with their workers."""
+    def tick(self) -> list[tuple[int, Ask, int]]:
+        """About once a second. Returns those whose clients will not wait any longer, with their workers and the places that they had."""
         now = self._now()
         late = [self._queued.pop(waiting.ticket) for waiting in self._adaptive.expire(now)]
         self._carry_out(self._adaptive.tick(now))
-        return [(queued.worker, queued.ask) for queued in late]
+        return [(queued.worker, queued.ask, queued.position) for queued in late]
 
     def identity(self, key: str, options: str = "") -> str:
         """What shares a runner: contents, under whichever name, with the same options; the name where nodes mean different contents by it."""
@@ -217,7 +223,7 @@ class Queue:
                 if loads:
                     self._loading.add(decision.ticket)
                 names = tuple(unload.pop(decision.machine, ()))
-                self._granted(Granted(queued.worker, queued.ask, decision.machine, names, loads))
+                self._granted(Granted(queued.worker, queued.ask, decision.machine, names, loads, queued.position))
             else:
                 unload.setdefault(decision.machine, []).append(self._name(decision.machine, decision.model))
 

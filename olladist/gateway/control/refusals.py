@@ -53,9 +53,12 @@ def queue_full(ask: Ask) -> Refuse:
     return Refuse(ask.id, 503, "server busy, please try again.  maximum pending requests exceeded", RETRY_AFTER)
 
 
-def too_late(ask: Ask) -> Refuse:
-    """The client has said how long it waits, and that is over."""
-    return _unavailable(ask, f"no slot was free within the {ask.deadline:g} s of X-Ollama-Timeout")
+def too_late(ask: Ask, position: int) -> Refuse:
+    """The client has said how long it waits, and that is over; `position` is the place in the queue that it had when it came."""
+    return _unavailable(
+        ask,
+        f"no slot was free within the {ask.deadline:g} s of X-Ollama-Timeout, it was number {position} in the queue",
+    )
 
 
 def _why_none(ask: Ask, roster: Roster, holders: Collection[int]) -> str:

@@ -131,11 +131,12 @@ def mode_fields(mode: str) -> bytes:
     )
 
 
-def fallback_fields(grant: Grant) -> bytes:
-    """The header lines of an answer that is not from where the mode would have it; none for any other."""
+def grant_fields(grant: Grant) -> bytes:
+    """The header lines of an answer that has waited, or is not from where the mode would have it; none for any other."""
+    waited = b"X-Ollama-Queue-Position: %d\r\n" % grant.position if grant.position else b""
     if not grant.fallback:
-        return b""
-    return b"X-Ollama-Fallback: %b\r\nX-Ollama-Fallback-Reason: %b\r\n" % (
+        return waited
+    return waited + b"X-Ollama-Fallback: %b\r\nX-Ollama-Fallback-Reason: %b\r\n" % (
         field_value(grant.fallback),
         field_value(grant.reason),
     )

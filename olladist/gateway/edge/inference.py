@@ -12,7 +12,7 @@ import structlog
 from olladist.gateway.access import may_use
 from olladist.gateway.edge import answers, retry
 from olladist.gateway.edge.asked import NOTHING, read_asked
-from olladist.gateway.edge.backends import Backend, fallback_fields
+from olladist.gateway.edge.backends import Backend, grant_fields
 from olladist.gateway.edge.connecting import connect
 from olladist.gateway.edge.downstream import Downstream
 from olladist.gateway.edge.head import RequestHead, for_backend
@@ -419,7 +419,7 @@ class Inference:
         return self._backend.node if self._backend is not None else ""
 
     def _added(self) -> bytes:
-        return self._backend.fields + fallback_fields(self._grant) if self._backend is not None else b""
+        return self._backend.fields + grant_fields(self._grant) if self._backend is not None else b""
 
     def _who(self) -> dict[str, str]:
         return {"node": self._node(), "route": self.route.name, "model": self.model}

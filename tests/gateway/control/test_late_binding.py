@@ -91,7 +91,7 @@ async def test_a_second_request_hears_nothing_until_the_slot_is_free(late: Late)
     await wait_until(lambda: late.server.waiting == 1, "1 requests to wait")
 
     first.send(First(1), Done(1, 0, "served", 200))
-    assert await second.next() == Grant(1, 0)
+    assert await second.next() == Grant(1, 0, position=1)
     assert late.server.waiting == 0
 
 
@@ -103,7 +103,7 @@ async def test_a_client_that_leaves_while_it_waits_takes_no_slot(late: Late) -> 
     assert await worker.next() == Grant(1, 0, first=True)
     worker.send(Done(2, -1, "left", 0), Done(1, 0, "served", 200))
 
-    assert await worker.next() == Grant(3, 0, first=ANY)
+    assert await worker.next() == Grant(3, 0, first=ANY, position=2)
     assert late.dispatcher.ledger.total == 1
 
 
@@ -117,7 +117,7 @@ async def test_a_worker_that_dies_frees_its_slots_and_its_places(late: Late) -> 
     await wait_until(lambda: late.server.waiting == 2, "2 requests to wait")
     dying.writer.close()
 
-    assert await living.next() == Grant(1, 0, first=ANY)
+    assert await living.next() == Grant(1, 0, first=ANY, position=2)
     assert late.server.waiting == 0
 
 
@@ -129,7 +129,7 @@ async def test_what_runs_when_the_control_process_starts_has_its_slot(late: Late
     await wait_until(lambda: late.server.waiting == 1, "1 requests to wait")
 
     old.send(Done(7, 0, "served", 200))
-    assert await new.next() == Grant(1, 0, first=ANY)
+    assert await new.next() == Grant(1, 0, first=ANY, position=1)
 
 
 async def test_a_model_leaves_before_another_is_loaded_in_its_place(late: Late) -> None:
@@ -146,7 +146,7 @@ async def test_a_model_leaves_before_another_is_loaded_in_its_place(late: Late) 
 
 
 async def test_a_client_is_told_when_it_has_waited_as_long_as_it_wanted(late: Late) -> None:
-    """503, and how long that was."""
+    """503, how long that was, and which place it had."""
     await late.start()
     worker = await late.worker()
     worker.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat", deadline=5.0))
@@ -159,6 +159,7 @@ async def test_a_client_is_told_when_it_has_waited_as_long_as_it_wanted(late: La
     assert isinstance(refused, Refuse)
     assert (refused.id, refused.status) == (2, 503)
     assert "5 s" in refused.text
+    assert "number 1 in the queue" in refused.text
     assert refused.retry_after > 0
 
 

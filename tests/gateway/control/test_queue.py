@@ -76,6 +76,20 @@ def test_a_second_request_waits_for_the_slot_of_the_first() -> None:
     assert [each.loads for each in fleet.granted] == [True, True]  # nobody has said that a first byte came
 
 
+def test_a_place_is_the_one_in_which_it_came() -> None:
+    """Among those who wait for the same model; whoever gets a slot at once has none, and who leaves moves nobody's."""
+    fleet = Fleet(tiny=A, other=B)
+    for number, model in enumerate(("tiny", "tiny", "other", "tiny", "tiny"), 1):
+        fleet.ask(number, model)
+    fleet.queue.leave(1, 2)
+    fleet.ask(6, "tiny")
+    for each in fleet.granted:  # grows by those whose turn it is then
+        fleet.queue.started(1, each.ask.id)
+        fleet.end(each.ask.id)
+
+    assert {each.ask.id: each.position for each in fleet.granted} == {1: 0, 3: 1, 4: 2, 5: 3, 6: 3}
+
+
 def test_the_first_byte_says_that_a_model_is_loaded() -> None:
     """Later requests are told that they need no load."""
     fleet = Fleet(tiny=A)
@@ -189,7 +203,7 @@ def test_a_deadline_ends_the_waiting() -> None:
     fleet.ask(3, "tiny")
     fleet.clock.time += 6
 
-    assert [ask.id for _, ask in fleet.queue.tick()] == [2]
+    assert [(ask.id, position) for _, ask, position in fleet.queue.tick()] == [(2, 1)]
     assert len(fleet.queue) == 1
 
 

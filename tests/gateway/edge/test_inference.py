@@ -3,6 +3,7 @@ import json
 import pytest
 import zstandard
 
+from olladist.gateway.lease import Grant
 from tests.gateway.edge.harness import (
     LAST_CHUNK,
     NDJSON_HEAD,
@@ -55,6 +56,26 @@ async def test_an_answer_says_who_gave_it(gate: Gateway) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n"
         b"X-Ollama-Node: gpu1\r\nX-Ollama-Distributed: true\r\nX-Ollama-Mode: distributed\r\n\r\n"
     )
+
+
+@pytest.mark.parametrize("status", [200, 400, 404])
+async def test_an_answer_says_in_which_place_it_has_waited(gate: Gateway, status: int) -> None:
+    """Whatever the answer is; one that has not waited says nothing."""
+
+    async def answers(connection: Connection, head: bytes, body: bytes) -> None:
+        await connection.send(answer(status, b"{}"))
+
+    await gate.add("gpu1", answers)
+    await gate.joined()
+    gate.control.decide = lambda ask: Grant(ask.id, 0, position=17) if ask.id == 1 else Grant(ask.id, 0, final=True)
+    client = await gate.client()
+    client.send(post())
+    waited = await client.head()
+    await client.exactly(b"{}")
+    client.send(post())
+
+    assert b"\r\nX-Ollama-Queue-Position: 17\r\n" in waited
+    assert b"Queue-Position" not in await client.head()
 
 
 async def test_a_stream_passes_byte_for_byte_as_it_comes(gate: Gateway) -> None:

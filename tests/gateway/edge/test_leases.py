@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olladist.gateway.edge.backends import Backend, Backends, fallback_fields, mode_fields, place
+from olladist.gateway.edge.backends import Backend, Backends, grant_fields, mode_fields, place
 from olladist.gateway.lease import Backend as Row
 from olladist.gateway.lease import Grant, Held, Table
 from tests.gateway.edge.harness import (
@@ -275,7 +275,15 @@ def test_every_answer_says_in_which_mode_it_was_given(mode: str, distributed: by
 
 def test_a_fallback_gives_its_reason_in_one_line_of_ascii() -> None:
     """A reason may quote what a backend has said."""
-    fields = fallback_fields(Grant(1, 0, "local", "gpu1: \u00fc\r\nX: y"))
+    fields = grant_fields(Grant(1, 0, "local", "gpu1: \u00fc\r\nX: y"))
 
     assert fields == b"X-Ollama-Fallback: local\r\nX-Ollama-Fallback-Reason: gpu1: ?X: y\r\n"
-    assert fallback_fields(Grant(1, 0)) == b""
+    assert grant_fields(Grant(1, 0)) == b""
+
+
+def test_an_answer_that_has_waited_says_in_which_place() -> None:
+    """Whether somebody stands in or not."""
+    assert grant_fields(Grant(1, 0, position=3)) == b"X-Ollama-Queue-Position: 3\r\n"
+    assert grant_fields(Grant(1, 0, "local", "x", position=3)) == (
+        b"X-Ollama-Queue-Position: 3\r\nX-Ollama-Fallback: local\r\nX-Ollama-Fallback-Reason: x\r\n"
+    )
