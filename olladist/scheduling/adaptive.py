@@ -1,11 +1,7 @@
 """Late binding: requests wait here until a slot is theirs, and models are loaded where that shortens the waiting in sum.
 
 A backend never gets more requests for a model than it has slots, so nothing waits where it cannot be seen or recalled.
-What decides about a load is the sum of all waiting with it and without it (fluid.py), both of the model's own requests
-and of those whose model has to make room:
-    gain = waiting for the model, as things are - waiting for it when this machine has loaded it
-    harm = waiting for the victim without this machine - waiting for the victim with it
-A load that gains more than it harms is begun. While requests wait for a model its runners are not taken away, however much
+A load that gains more than it harms (loads.py) is begun. While requests wait for a model its runners are not taken away, however much
 another would gain: so queues are served out before a switch, and a switch is never taken back at once (which is what makes
 least-connections load without end). The exception is age: who has waited longer than twenty loads take, or AGE_MAX, gets a
 machine in any case, so that a hot model does not starve a cold one (a real Ollama lets it, for as long as it is hot).
@@ -13,47 +9,26 @@ machine in any case, so that a hot model does not starve a cold one (a real Olla
 Nothing here has a clock or does anything. Events go in with `now`, in seconds of any clock; decisions come out.
 """
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
-from olladist.scheduling.demand import FEARED, HOPED, Demand, weights
-from olladist.scheduling.fluid import Capacity, waiting, with_more
+from olladist.scheduling.demand import Demand, Held, weights
+from olladist.scheduling.known import SAMPLE, Known
 from olladist.scheduling.line import Line, Waiting
+from olladist.scheduling.loads import Plan, best
 from olladist.scheduling.machines import Machine, Runner, Switch
-from olladist.scheduling.speeds import Speeds
 
-# The plans that are compared reach so far ahead; a load takes 3 to 25 s, so its cost and its use both lie within.
-HORIZON = 60.0
 # What the victim's requests wait for it to come back is the time of its own load and what models have waited lately until theirs began:
 # nothing in a fleet that is idle, much in one where every load takes a machine from somebody. A new value counts for so much.
 BACK = 0.3
-# A load is only begun if it gains so many times what it harms: the estimates are rough, and a wrong load costs twice.
-MARGIN = 4.0
-# Who has waited so long for a model that nobody serves gets a machine even where others wait too: a machine that did nothing but
-# change models would spend one part in so many of its time on loads.
-AGE_LOADS = 20.0
-AGE_MAX = 120.0
-# What harm counts for then: just so much that the one is chosen to whom it does least.
-STARVED = 1e-3
 # So many models, and machines that hold one, are looked at for a decision; of more machines only a sample is.
 LOOKED_AT = 16
-SAMPLE = 6
-# How long the speeds are taken for what they were, in sums over many machines.
-REFRESHED = 10.0
-# A load is worth this many request-seconds for each of its seconds, so that one that gains next to nothing is not begun.
-LOAD_PRICE = 0.02
 # Machines whose answers take up to so many times as long count as equal where one has a conversation in its cache.
 NEAR = 1.25
-# A load that takes longer than it should is still expected so many seconds from now, and a request for this part of its usual time.
-SOON = 0.5
-STILL = 0.3
 # How old a listing of what is in memory may be: what we have done to the machine since it was asked for is not in it.
 LISTING = 5.0
-# A prime that is no divisor of any number of hosts: the samples go round all of them.
-_STRIDE = 1_000_003
 
 
 class Bind(NamedTuple):
@@ -77,46 +52,42 @@ class Adaptive:
     """The whole state; each method takes an event and returns what is to be done about it, in order."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
-        self.machines: dict[int, Machine] = {}
-        self.speeds = Speeds()
+        self._known = Known()
+        self.machines: Mapping[int, Machine] = self._known.machines
+        self.speeds = self._known.speeds
         self._weights = weights or {}
-        self._models: dict[str, Demand] = {}
-        self._sizes: dict[str, int] = {}
+        self._models = self._known.demands
+        self._held: dict[int, set[str]] = {}  # by machine: what it has on disk
         self._bound: dict[int, tuple[int, str]] = {}
         self._where: dict[int, str] = {}  # the model of a waiting ticket
         self._waited_for: dict[str, None] = {}  # models with a queue
-        self._poorly: set[int] = set()  # machines that are not well
-        self._begun = math.inf
-        self._back = 0.0
         self._turn = 0
         self._owners: dict[int, int] = {}  # conversation to machine
 
     # What is known of the machines.
 
     def add(self, machine: Machine) -> None:
-        self.machines[machine.id] = machine
+        self._known.machines[machine.id] = machine
 
     def hold(self, number: int, models: Mapping[str, int]) -> None:
         """`models` are on the disk of this machine, with their sizes; what it held before and is not among them is gone."""
         for name, size in models.items():
-            self._model(name).holders[number] = None
-            self._sizes[name] = size
-        for name, model in self._models.items():
-            if weights(name) not in models:
-                model.holders.pop(number, None)
-            model.sample = ()
-            model.size = self._sizes.get(weights(name), 0)
+            held = self._model(name).holders
+            held.size = size
+            held.add(number)
+        for name in self._held.get(number, set()).difference(models):
+            self._models[name].holders.discard(number)
+        self._held[number] = set(models)
 
     def remove(self, number: int) -> None:
         """The machine is gone, and with it what it ran: whoever was bound there comes again, or has failed."""
-        machine = self.machines.pop(number)
-        self._poorly.discard(number)
+        machine = self._known.machines.pop(number)
+        self._known.poorly.discard(number)
         for name in tuple(machine.runners):
             self._drop(machine, name)
         self._stay(machine)
-        for model in self._models.values():
-            model.holders.pop(number, None)
-            model.sample = ()
+        for name in self._held.pop(number, set()):
+            self._models[name].holders.discard(number)
 
     def set_up(self, number: int, *, up: bool, well: bool = True, now: float) -> list[Decision]:
         """A machine that is not up gets nothing new, and its memory is empty when it comes back; one that is not well is the last resort."""
@@ -125,7 +96,7 @@ class Adaptive:
             return []
         came = up and not machine.up
         machine.up, machine.well = up, well
-        (self._poorly.discard if well else self._poorly.add)(number)
+        (self._known.poorly.discard if well else self._known.poorly.add)(number)
         if not up:
             self._stay(machine)
             for name in tuple(machine.runners):
@@ -177,7 +148,7 @@ class Adaptive:
     def arrive(self, waiting: Waiting, now: float) -> list[Decision]:
         model = self._model(waiting.model)
         model.count(now)
-        self._begun = min(self._begun, now)
+        self._known.begun = min(self._known.begun, now)
         model.line.push(waiting)
         self._where[waiting.ticket] = waiting.model
         self._waited_for[waiting.model] = None
@@ -264,7 +235,7 @@ class Adaptive:
         if name is None:
             return False
         model = self._models[name]
-        waiting = next((each for each in model.line if each.ticket == ticket), None)
+        waiting = model.line.find(ticket)
         tried = waiting.tried if waiting else frozenset()
         return any(number not in tried and self.machines[number].up for number in model.holders)
 
@@ -274,7 +245,7 @@ class Adaptive:
 
     def size(self, model: str) -> int:
         """Bytes; 0 for one that nobody holds."""
-        return self._sizes.get(weights(model), 0)
+        return self._known.size(model)
 
     def queued(self, model: str) -> int:
         return len(self._models[model].line) if model in self._models else 0
@@ -286,10 +257,10 @@ class Adaptive:
         model = self._models[name]
         decisions = self._fill(name, model, now)
         while len(model.line):
-            best = self._best(name, self._candidates(model), now)
-            if best is None:
+            plan = best(self._known, name, self._candidates(model), now)
+            if plan is None:
                 break
-            decisions += self._switch(name, best, now)
+            decisions += self._switch(name, plan, now)
         self._tidy(name)
         return decisions
 
@@ -345,14 +316,7 @@ class Adaptive:
         leaving = machine is not None and machine.switch is not None and machine.switch.out == name
         if runner is None or runner.loading or leaving or runner.free <= 0:
             return False
-        return machine is not None and self._may_work(machine, self._models[name])
-
-    def _may_work(self, machine: Machine, model: Demand) -> bool:
-        return machine.up and (machine.well or not any(self._is_well(number) for number in model.holders))
-
-    def _is_well(self, number: int) -> bool:
-        machine = self.machines.get(number)
-        return machine is not None and machine.up and machine.well
+        return machine is not None and self._known.may_work(machine, self._models[name])
 
     def _bind(self, waiting: Waiting, machine: Machine, now: float) -> Bind:
         machine.runners[waiting.model].running[waiting.ticket] = now
@@ -370,7 +334,7 @@ class Adaptive:
 
     # Loads.
 
-    def _switch(self, name: str, plan: "_Plan", now: float) -> list[Decision]:
+    def _switch(self, name: str, plan: Plan, now: float) -> list[Decision]:
         machine = self.machines[plan.machine]
         if plan.victim is not None and machine.runners[plan.victim].running:
             machine.switch = Switch(plan.victim, name, now)
@@ -383,7 +347,7 @@ class Adaptive:
         first = self._models[name].line.pop(machine.id)
         if first is None:
             return []
-        self._back += (now - first.arrived - self._back) * BACK
+        self._known.back += (now - first.arrived - self._known.back) * BACK
         decisions: list[Decision] = []
         if victim is not None:
             self._drop(machine, victim)
@@ -397,7 +361,7 @@ class Adaptive:
         machine.runners[name].since = now
         model = self._models[name]
         model.coming.pop(machine.id, None)
-        model.serve(machine.id, self._rate(machine, name))
+        model.serve(machine.id, self._known.rate(machine, name))
         self._list(machine, machine.runners[name])
         return [*self._serve(name, now), *self._offer(machine, now)]
 
@@ -416,135 +380,31 @@ class Adaptive:
 
     def _offer(self, machine: Machine, now: float) -> list[Decision]:
         """The machine has room, or something idle: somebody may be helped by a load here."""
-        best: tuple[_Plan, str] | None = None
+        found: tuple[Plan, str] | None = None
         for name in list(islice(self._waited_for, LOOKED_AT)):
             if machine.id in self._models[name].holders:
-                plan = self._best(name, (machine.id,), now)
-                if plan is not None and (best is None or plan.net > best[0].net):
-                    best = plan, name
-        if best is None:
+                plan = best(self._known, name, (machine.id,), now)
+                if plan is not None and (found is None or plan.net > found[0].net):
+                    found = plan, name
+        if found is None:
             return []
-        decisions = self._switch(best[1], best[0], now)
-        self._tidy(best[1])
+        decisions = self._switch(found[1], found[0], now)
+        self._tidy(found[1])
         return decisions
 
     def _candidates(self, model: Demand) -> Iterable[int]:
         """Machines on which the model could be loaded: all of them, or a sample that moves on with each question."""
         if len(model.holders) <= LOOKED_AT:
             return tuple(model.holders)
-        if not model.sample:
-            model.sample = tuple(model.holders)
         self._turn += SAMPLE
-        return [model.sample[(self._turn + step) * _STRIDE % len(model.sample)] for step in range(SAMPLE)]
-
-    def _best(self, name: str, numbers: Iterable[int], now: float) -> "_Plan | None":
-        model = self._models[name]
-        oldest = model.line.oldest()
-        if oldest is None:
-            return None
-        age = now - oldest.arrived
-        arriving = model.per_second(now, HOPED, since=self._begun)
-        horizon = HORIZON + age
-        # Machines on which it has failed, and such as give way to others, are none for it.
-        useless = oldest.tried.union(n for n in self._poorly if not self._may_work(self.machines[n], model))
-        capacities = self._capacities(name, now, useless)
-        served = bool(model.serving.keys() - useless or model.coming.keys() - useless)
-        as_it_is = waiting(len(model.line), arriving, capacities, horizon)
-        best: _Plan | None = None
-        for number in numbers:
-            machine = self.machines.get(number)
-            if machine is None or not self._may_load(machine, name, model):
-                continue
-            seconds = self.speeds.load_seconds(number, model.size)
-            rate = self._rate(machine, name)
-            starved = age > min(AGE_MAX, AGE_LOADS * seconds) and not served
-            for victim, drain, harm in self._victims(machine, name, oldest.arrived if starved else math.inf, now):
-                more = with_more(capacities, drain + seconds, rate)
-                gain = as_it_is - waiting(len(model.line), arriving, more, horizon)
-                net = gain - (STARVED if starved else MARGIN) * harm - LOAD_PRICE * seconds
-                if net > 0 and (best is None or net > best.net):
-                    best = _Plan(net, number, victim)
-        return best
-
-    def _may_load(self, machine: Machine, name: str, model: Demand) -> bool:
-        return (
-            self._may_work(machine, model)
-            and machine.switch is None
-            and name not in machine.runners
-            and not machine.loading
-            and model.line.may_go(machine.id)
-        )
-
-    def _victims(
-        self, machine: Machine, wanted: str, since: float, now: float
-    ) -> Iterable[tuple[str | None, float, float]]:
-        """(who has to go, seconds until it is idle, harm): nobody where there is room, nor those whose requests wait since before `since`."""
-        model = self._models[wanted]
-        # The same weights with other options are in the way: Ollama reloads them in their place (server/sched.go needsReload).
-        same = {name: runner for name, runner in machine.runners.items() if weights(name) == weights(wanted)}
-        if not same and machine.has_room(model.size, self.size):
-            yield None, 0.0, 0.0
-            return
-        for name, runner in (same or machine.runners).items():
-            oldest = self._models[name].line.oldest()
-            if oldest is not None and oldest.arrived <= since:
-                continue
-            yield name, self._drain_seconds(machine, runner, now), self._harm(machine, name, now)
-
-    def _harm(self, machine: Machine, name: str, now: float) -> float:
-        """What the requests for `name` wait more without this machine."""
-        model = self._models[name]
-        arriving = model.per_second(now, FEARED, since=self._begun)
-        capacities = self._capacities(name, now)
-        rate = model.serving.get(machine.id, 0.0)
-        less = [Capacity(step.at, max(0.0, step.rate - rate)) for step in capacities]
-        if less[-1].rate <= 0.0:
-            less = with_more(less, self._back + self.speeds.load_seconds(machine.id, model.size), rate)
-        queued = len(model.line)
-        return waiting(queued, arriving, less, HORIZON) - waiting(queued, arriving, capacities, HORIZON)
-
-    def _capacities(self, name: str, now: float, without: frozenset[int] = frozenset()) -> list[Capacity]:
-        """How many requests for the model can be served in a second, from when on; `without` some machines."""
-        model = self._models[name]
-        if now > model.refreshed + REFRESHED:
-            model.refreshed = now
-            for number in model.serving:
-                model.serving[number] = self._rate(self.machines[number], name)
-            model.rate = math.fsum(model.serving.values())
-        coming = [number for number in islice(model.coming, SAMPLE) if number not in without]
-        later = sorted(self._ready(self.machines[number], name, now) for number in coming)
-        capacities = [Capacity(0.0, max(0.0, model.rate - sum(model.serving.get(number, 0.0) for number in without)))]
-        for at, rate in later:
-            capacities.append(Capacity(at, capacities[-1].rate + rate))
-        if later and len(model.coming) > SAMPLE:  # a fleet that wakes up: the others are taken for as many of the last
-            more = len(model.coming) - SAMPLE
-            capacities.append(Capacity(later[-1][0], capacities[-1].rate + more * later[-1][1]))
-        return capacities
-
-    def _ready(self, machine: Machine, name: str, now: float) -> tuple[float, float]:
-        """(seconds until it is loaded there, requests per second from then on)."""
-        load = self.speeds.load_seconds(machine.id, self._models[name].size)
-        if name in machine.runners:
-            return max(machine.runners[name].since + load - now, SOON), self._rate(machine, name)
-        switch = machine.switch
-        drain = self._drain_seconds(machine, machine.runners[switch.out], now) if switch is not None else 0.0
-        return drain + load, self._rate(machine, name)
-
-    def _rate(self, machine: Machine, name: str) -> float:
-        return machine.slots / self.speeds.service_seconds(machine.id, name, self._models[name].size)
-
-    def _drain_seconds(self, machine: Machine, runner: Runner, now: float) -> float:
-        """When the last of what runs is likely to be done."""
-        usual = self.speeds.service_seconds(machine.id, runner.model, self._models[runner.model].size)
-        return max((max(STILL * usual, usual - (now - since)) for since in runner.running.values()), default=0.0)
+        return model.holders.drawn(self._turn, SAMPLE)
 
     # Counts and indexes.
 
     def _model(self, name: str) -> Demand:
         if name not in self._models:
-            model = self._models[name] = Demand(self.size(name), Line(self._weights))
-            if weights(name) != name:
-                model.holders = self._model(weights(name)).holders  # one and the same
+            holders = Held() if weights(name) == name else self._model(weights(name)).holders  # one and the same
+            self._models[name] = Demand(holders, Line(self._weights))
         return self._models[name]
 
     def _put(self, machine: Machine, runner: Runner) -> None:
@@ -553,7 +413,7 @@ class Adaptive:
         if runner.loading:
             model.coming[machine.id] = None
         else:
-            model.serve(machine.id, self._rate(machine, runner.model))
+            model.serve(machine.id, self._known.rate(machine, runner.model))
         self._list(machine, runner)
 
     def _drop(self, machine: Machine, name: str) -> None:
@@ -567,16 +427,8 @@ class Adaptive:
         if switch is not None:
             self._models[switch.into].coming.pop(machine.id, None)
             if switch.out in machine.runners:
-                self._models[switch.out].serve(machine.id, self._rate(machine, switch.out))
+                self._models[switch.out].serve(machine.id, self._known.rate(machine, switch.out))
 
     def _tidy(self, name: str) -> None:
         if not len(self._models[name].line):
             self._waited_for.pop(name, None)
-
-
-class _Plan(NamedTuple):
-    """`net` are request-seconds of waiting saved."""
-
-    net: float
-    machine: int
-    victim: str | None

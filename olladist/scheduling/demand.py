@@ -1,6 +1,7 @@
 """One model as a placement sees it: who has it, who serves it, who waits for it, and how much comes."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from olladist.scheduling.line import Line
@@ -10,11 +11,53 @@ ARRIVALS = 300.0
 # One arrival is no rate yet. What comes is taken for much where room is free, and for little where somebody would have to be kept
 # away for its sake.
 HOPED, FEARED = 1.0, 60.0
+# A prime that is no divisor of any number of hosts: samples go round all of them.
+_STRIDE = 1_000_003
 
 
 def weights(model: str) -> str:
     """What machines hold and list; behind a "|" are the options that make another runner of it."""
     return model.partition("|")[0]
+
+
+class Held:
+    """The machines that have a model on disk, and how large it is; all its runners share this, whatever their options.
+
+    A sample is drawn without a look at all of them.
+    """
+
+    __slots__ = ("_numbers", "_places", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._numbers: list[int] = []
+        self._places: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers)
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._places
+
+    def add(self, number: int) -> None:
+        if number not in self._places:
+            self._places[number] = len(self._numbers)
+            self._numbers.append(number)
+
+    def discard(self, number: int) -> None:
+        place = self._places.pop(number, None)
+        if place is not None:  # the last one takes its place
+            last = self._numbers.pop()
+            if last != number:
+                self._numbers[place] = last
+                self._places[last] = place
+
+    def drawn(self, turn: int, count: int) -> list[int]:
+        """`count` of them, others for another turn."""
+        return [self._numbers[(turn + step) * _STRIDE % len(self._numbers)] for step in range(count)]
 
 
 @dataclass(slots=True)
@@ -24,10 +67,8 @@ class Demand:
     `coming` are the machines that load it or are to switch to it. `free` is a heap of (seconds of service, machine).
     """
 
-    size: int = 0
+    holders: Held = field(default_factory=Held)
     line: Line = field(default_factory=Line)
-    holders: dict[int, None] = field(default_factory=dict)
-    sample: tuple[int, ...] = ()  # the holders, to be drawn from; empty when it has to be made anew
     serving: dict[int, float] = field(default_factory=dict)
     rate: float = 0.0
     refreshed: float = -math.inf
@@ -37,6 +78,11 @@ class Demand:
     stale: bool = False  # who may work for it has changed since `free` was made
     _arrivals: float = 0.0  # decaying count
     _counted: float = -math.inf  # when
+
+    @property
+    def size(self) -> int:
+        """Bytes; 0 where nobody holds it."""
+        return self.holders.size
 
     def serve(self, number: int, rate: float) -> None:
         """From now on a machine serves so many requests per second; 0: it does not."""

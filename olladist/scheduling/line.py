@@ -5,10 +5,10 @@ its key has saved enough for it. So a key that sends long prompts gets fewer of 
 ones, and one that sends a thousand requests at once delays nobody else's by more than a round. Within a key: first come, first served.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 # As large as an ordinary request, so that in most rounds each key gets one through.
 QUANTUM = 1000.0
@@ -31,11 +31,15 @@ class Waiting(NamedTuple):
     deadline: float = float("inf")
 
 
+# By ticket, first come first: whoever leaves is taken out from anywhere, and 10 000 may leave at once.
+_Queue: TypeAlias = OrderedDict[int, Waiting]
+
+
 @dataclass(slots=True)
 class _Class:
     """One priority: the keys in their round, and what each has saved."""
 
-    queues: dict[str, deque[Waiting]] = field(default_factory=dict)  # in the order of the round; none is empty
+    queues: dict[str, _Queue] = field(default_factory=dict)  # in the order of the round; none is empty
     saved: dict[str, float] = field(default_factory=dict)
 
 
@@ -45,24 +49,24 @@ class Line:
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self._weights = weights or {}
         self._classes: dict[int, _Class] = {}
-        self._count = 0
+        self._places: dict[int, tuple[int, str]] = {}  # priority and key of each ticket
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._places)
 
     def __iter__(self) -> Iterator[Waiting]:
         for priority in sorted(self._classes, reverse=True):
             for queue in self._classes[priority].queues.values():
-                yield from queue
+                yield from queue.values()
 
     def push(self, waiting: Waiting) -> None:
         queues = self._classes.setdefault(waiting.priority, _Class()).queues
-        queues.setdefault(waiting.key, deque()).append(waiting)
-        self._count += 1
+        queues.setdefault(waiting.key, OrderedDict())[waiting.ticket] = waiting
+        self._places[waiting.ticket] = waiting.priority, waiting.key
 
     def oldest(self) -> Waiting | None:
         """The one that has waited longest, whoever's turn it is: the first of some key's queue."""
-        heads = (queue[0] for group in self._classes.values() for queue in group.queues.values())
+        heads = (_head(queue) for group in self._classes.values() for queue in group.queues.values())
         return min(heads, key=lambda waiting: waiting.arrived, default=None)
 
     def pop(self, machine: int) -> Waiting | None:
@@ -71,7 +75,7 @@ class Line:
             if chosen := self._pop(self._classes[priority], machine):
                 if not self._classes[priority].queues:
                     del self._classes[priority]
-                self._count -= 1
+                del self._places[chosen.ticket]
                 return chosen
         return None
 
@@ -79,19 +83,19 @@ class Line:
         """Whether there is anybody who has not failed on `machine`."""
         return any(machine not in waiting.tried for waiting in self)
 
+    def find(self, ticket: int) -> Waiting | None:
+        priority, key = self._places.get(ticket, (0, ""))
+        return self._classes[priority].queues[key][ticket] if ticket in self._places else None
+
     def remove(self, ticket: int) -> Waiting | None:
         """Takes out one that has left."""
-        for priority, group in self._classes.items():
-            for key, queue in group.queues.items():
-                for waiting in queue:
-                    if waiting.ticket == ticket:
-                        queue.remove(waiting)
-                        self._count -= 1
-                        _tidy(group, key)
-                        if not group.queues:
-                            del self._classes[priority]
-                        return waiting
-        return None
+        waiting = self.find(ticket)
+        if waiting is not None:
+            del self._places[ticket]
+            _take(self._classes[waiting.priority], waiting.key, waiting)
+            if not self._classes[waiting.priority].queues:
+                del self._classes[waiting.priority]
+        return waiting
 
     def _pop(self, group: _Class, machine: int) -> Waiting | None:
         eligible = {key: w for key, q in group.queues.items() if (w := _first(q, machine)) is not None}
@@ -116,16 +120,16 @@ class Line:
         return self._weights.get(key, 1.0)
 
 
-def _first(queue: deque[Waiting], machine: int) -> Waiting | None:
-    return next((waiting for waiting in queue if machine not in waiting.tried), None)
+def _head(queue: _Queue) -> Waiting:
+    return next(iter(queue.values()))
+
+
+def _first(queue: _Queue, machine: int) -> Waiting | None:
+    return next((waiting for waiting in queue.values() if machine not in waiting.tried), None)
 
 
 def _take(group: _Class, key: str, waiting: Waiting) -> Waiting:
-    queue = group.queues[key]
-    if queue[0] is waiting:
-        queue.popleft()
-    else:
-        queue.remove(waiting)
+    del group.queues[key][waiting.ticket]
     _tidy(group, key)
     return waiting
 

@@ -7,8 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from olladist.scheduling.adaptive import AGE_MAX, Adaptive, Bind, Decision, Unload
+from olladist.scheduling.adaptive import Adaptive, Bind, Decision, Unload
 from olladist.scheduling.line import Waiting
+from olladist.scheduling.loads import AGE_MAX
 from olladist.scheduling.machines import Machine
 
 GB = 10**9

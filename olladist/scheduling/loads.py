@@ -1,0 +1,106 @@
+"""Which load is worth it: what it gains those who wait for a model, against what it harms those whose model has to make room.
+
+Both are sums of waiting with it and without it (fluid.py):
+    gain = waiting for the model, as things are - waiting for it when this machine has loaded it
+    harm = waiting for the victim without this machine - waiting for the victim with it
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from olladist.scheduling.demand import FEARED, HOPED, Demand, weights
+from olladist.scheduling.fluid import Capacity, waiting, with_more
+from olladist.scheduling.known import Known
+from olladist.scheduling.machines import Machine
+
+# The plans that are compared reach so far ahead; a load takes 3 to 25 s, so its cost and its use both lie within.
+HORIZON = 60.0
+# A load is only begun if it gains so many times what it harms: the estimates are rough, and a wrong load costs twice.
+MARGIN = 4.0
+# Who has waited so long for a model that nobody serves gets a machine even where others wait too: a machine that did nothing but
+# change models would spend one part in so many of its time on loads.
+AGE_LOADS = 20.0
+AGE_MAX = 120.0
+# What harm counts for then: just so much that the one is chosen to whom it does least.
+STARVED = 1e-3
+# A load is worth this many request-seconds for each of its seconds, so that one that gains next to nothing is not begun.
+LOAD_PRICE = 0.02
+
+
+class Plan(NamedTuple):
+    """`victim` makes room for it; `net` are request-seconds of waiting saved."""
+
+    net: float
+    machine: int
+    victim: str | None
+
+
+def best(known: Known, name: str, numbers: Iterable[int], now: float) -> Plan | None:
+    """The best load of the model on one of these machines, if any is worth it."""
+    demand = known.demands[name]
+    oldest = demand.line.oldest()
+    if oldest is None:
+        return None
+    age = now - oldest.arrived
+    arriving = demand.per_second(now, HOPED, since=known.begun)
+    horizon = HORIZON + age
+    # Machines on which it has failed, and such as give way to others, are none for it.
+    useless = oldest.tried.union(n for n in known.poorly if not known.may_work(known.machines[n], demand))
+    capacities = known.capacities(name, now, useless)
+    served = bool(demand.serving.keys() - useless or demand.coming.keys() - useless)
+    as_it_is = waiting(len(demand.line), arriving, capacities, horizon)
+    found: Plan | None = None
+    for number in numbers:
+        machine = known.machines.get(number)
+        if machine is None or not _may_load(known, machine, name, demand):
+            continue
+        seconds = known.speeds.load_seconds(number, demand.size)
+        rate = known.rate(machine, name)
+        starved = age > min(AGE_MAX, AGE_LOADS * seconds) and not served
+        for victim, drain, harm in _victims(known, machine, name, oldest.arrived if starved else math.inf, now):
+            more = with_more(capacities, drain + seconds, rate)
+            gain = as_it_is - waiting(len(demand.line), arriving, more, horizon)
+            net = gain - (STARVED if starved else MARGIN) * harm - LOAD_PRICE * seconds
+            if net > 0 and (found is None or net > found.net):
+                found = Plan(net, number, victim)
+    return found
+
+
+def _may_load(known: Known, machine: Machine, name: str, demand: Demand) -> bool:
+    return (
+        known.may_work(machine, demand)
+        and machine.switch is None
+        and name not in machine.runners
+        and not machine.loading
+        and demand.line.may_go(machine.id)
+    )
+
+
+def _victims(
+    known: Known, machine: Machine, wanted: str, since: float, now: float
+) -> Iterable[tuple[str | None, float, float]]:
+    """(who has to go, seconds until it is idle, harm): nobody where there is room, nor those whose requests wait since before `since`."""
+    # The same weights with other options are in the way: Ollama reloads them in their place (server/sched.go needsReload).
+    same = {name: runner for name, runner in machine.runners.items() if weights(name) == weights(wanted)}
+    if not same and machine.has_room(known.size(wanted), known.size):
+        yield None, 0.0, 0.0
+        return
+    for name, runner in (same or machine.runners).items():
+        oldest = known.demands[name].line.oldest()
+        if oldest is not None and oldest.arrived <= since:
+            continue
+        yield name, known.drain_seconds(machine, runner, now), _harm(known, machine, name, now)
+
+
+def _harm(known: Known, machine: Machine, name: str, now: float) -> float:
+    """What the requests for `name` wait more without this machine."""
+    demand = known.demands[name]
+    arriving = demand.per_second(now, FEARED, since=known.begun)
+    capacities = known.capacities(name, now)
+    rate = demand.serving.get(machine.id, 0.0)
+    less = [Capacity(step.at, max(0.0, step.rate - rate)) for step in capacities]
+    if less[-1].rate <= 0.0:
+        less = with_more(less, known.back + known.speeds.load_seconds(machine.id, demand.size), rate)
+    queued = len(demand.line)
+    return waiting(queued, arriving, less, HORIZON) - waiting(queued, arriving, capacities, HORIZON)
