@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 PLAYS = $(VENV)/.plays
+MEASURES = $(VENV)/.measures
 
 .PHONY: help demo test lab-test lint format bench clean
 
@@ -45,7 +46,11 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only .
 
-bench: $(READY)
+$(MEASURES): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
+
+bench: $(MEASURES)
 	$(BIN)/python -m bench
 
 clean:

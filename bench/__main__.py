@@ -1,13 +1,29 @@
-"""`make bench`: measures and prints the tables of docs/performance.md. `python -m bench fleet` or `gateway` for one of them."""
+"""`make bench`: measures and prints the tables of docs/performance.md; `python -m bench TABLE` one of them.
 
-import sys
+Options: `--quick` fewer and smaller rounds, `--only olladist,haproxy` those proxies alone.
+"""
+
+import argparse
+from collections.abc import Callable
 
 from bench import fleet, gateway
 
-SECTIONS = {
-    "fleet": lambda: fleet.table(fleet.run()),
-    "gateway": lambda: gateway.table(gateway.run()),
+
+def the_gateway(options: argparse.Namespace) -> str:
+    return gateway.table(gateway.run(options.only, gateway.QUICK if options.quick else gateway.FULL))
+
+
+TABLES: dict[str, Callable[[argparse.Namespace], str]] = {
+    "gateway": the_gateway,
+    "fleet": lambda _: fleet.table(fleet.run()),
 }
 
-for name in sys.argv[1:] or list(SECTIONS):
-    print(f"\n## {name}\n\n{SECTIONS[name]()}", flush=True)
+parser = argparse.ArgumentParser(prog="python -m bench")
+parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
+parser.add_argument("--quick", action="store_true")
+parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="PROXY,...")
+options = parser.parse_args()
+if unknown := set(options.tables) - set(TABLES):
+    parser.error(f"no such table: {', '.join(sorted(unknown))}")
+for name in options.tables or TABLES:
+    print(f"\n## {name}\n\n{TABLES[name](options)}", flush=True)

@@ -1,10 +1,8 @@
-"""CPU time and memory of whole process trees, from /proc, so that figures hold on a noisy machine."""
+"""CPU time and memory of whole process trees, so that figures hold on a noisy machine."""
 
 import os
+import time
 from pathlib import Path
-
-TICK = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def tree(pid: int) -> list[int]:
@@ -17,17 +15,22 @@ def tree(pid: int) -> list[int]:
 
 
 def seconds(pids: list[int]) -> float:
-    """User and system time of these processes so far."""
+    """User and system time of these processes so far.
+
+    It is utime and stime of /proc/PID/stat, read from the clock behind them, which counts nanoseconds and not hundredths of a second:
+    HAProxy takes 20 of those for 10 000 requests. The number of a process' clock: linux/posix-timers.h, CPUCLOCK_SCHED.
+    """
+    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
+
+
+def memory(pids: list[int]) -> int:
+    """Bytes of these processes, each page that they share with others counted in its part (PSS)."""
     total = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
-
-
-def resident(pids: list[int]) -> int:
-    """Bytes of memory in use by these processes, shared pages counted in each."""
-    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in pids)
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
+    return total
 
 
 def pin(pids: list[int], core: int) -> None:

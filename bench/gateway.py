@@ -1,183 +1,155 @@
-"""What a request and a streamed line cost in the gateway, beside HAProxy and nginx before the same backends.
+"""What a request and a streamed line cost in the gateway, beside HAProxy, nginx and a plain proxy before the same backends.
 
-The proxy runs alone on core 1, load generator and backends on core 0. Figures are CPU time of all processes of the proxy,
-from /proc. A run with an answer that is not 200 or not whole fails.
+The proxy runs alone on one core, load generator and backends on another. A run with an answer that is not 200 or not whole fails.
 """
 
-import contextlib
-import json
 import os
-import shutil
+import statistics
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from bench import cpu, stub
-from bench.processes import free_port, running
+import msgspec
 
-REPEATS = 3
-SMALL = {"connections": 32, "requests": 10_000}
-STREAMS = {"connections": 200, "requests": 1_000}
+from bench import cpu, proxies
+from bench.load import Load, Result
+from bench.processes import LOAD_CORE, backends, module
+from bench.proxies import KEY
+
+BACKENDS, LINES = 3, 100
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    rounds: int
+    requests: int  # small ones, of each kind
+    flood: int  # streams whose lines come as fast as they can be taken
+    paced: int  # streams at 50 lines a second
+
+
+FULL = Sizes(rounds=5, requests=10_000, flood=600, paced=600)
+QUICK = Sizes(rounds=1, requests=4_000, flood=400, paced=400)
+TINY = Sizes(rounds=1, requests=40, flood=4, paced=4)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    small_us: float
-    line_us: float
-    first_byte_p50_ms: float
-    first_byte_p99_ms: float
-    megabytes: float
+    """CPU in µs, latency in ms, memory in MB. NaN: it has none of that."""
+
+    generate: float
+    embed: float
+    flood_line: float
+    paced_line: float
+    warm_p50: float
+    warm_p99: float
+    cold_p50: float
+    cold_p99: float
+    burst_p50: float
+    burst_p99: float
+    line_p99: float
+    memory: float
 
 
-def haproxy(directory: Path, port: int, backends: list[int]) -> list[str]:
-    servers = "\n".join(f"  server b{n} 127.0.0.1:{b} maxconn 10000" for n, b in enumerate(backends))
-    config = f"""global
-  maxconn 9500
-  nbthread 1
-defaults
-  mode http
-  option http-no-delay
-  timeout connect 5s
-  timeout client 600s
-  timeout server 600s
-frontend f
-  bind 127.0.0.1:{port}
-  default_backend b
-backend b
-  balance roundrobin
-  http-reuse always
-{servers}
-"""
-    (directory / "haproxy.cfg").write_text(config)
-    return ["haproxy", "-db", "-f", str(directory / "haproxy.cfg")]
-
-
-def nginx(directory: Path, port: int, backends: list[int]) -> list[str]:
-    servers = "\n".join(f"    server 127.0.0.1:{b};" for b in backends)
-    config = f"""daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log stderr warn;
-events {{ worker_connections 20000; }}
-http {{
-  access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/temp;
-  upstream b {{ {servers} keepalive 512; keepalive_requests 1000000; }}
-  server {{
-    listen 127.0.0.1:{port} backlog=4096; keepalive_requests 1000000;
-    location / {{
-      proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_read_timeout 600s;
-    }}
-  }}
-}}
-"""
-    (directory / "nginx.conf").write_text(config)
-    return ["nginx", "-e", "stderr", "-p", str(directory), "-c", str(directory / "nginx.conf")]
-
-
-def olladist(directory: Path, port: int, backends: list[int]) -> list[str]:
-    instances = ", ".join(f"{{ port = {b} }}" for b in backends)
-    hosts = f'[hosts.here]\nconnection = "local"\ninstances = [{instances}]\n'
-    (directory / "inventory.toml").write_text(f'[fleet]\nname = "bench"\nollama = "0.17.4"\n{hosts}')
-    inventory = str(directory / "inventory.toml")
-    return [
-        sys.executable,
-        "-m",
-        "olladist",
-        "-i",
-        inventory,
-        "proxy",
-        "--listen",
-        f"127.0.0.1:{port}",
-        "--workers",
-        "1",
-    ]
-
-
-PROXIES: dict[str, Callable[[Path, int, list[int]], list[str]]] = {
-    "olladist": olladist,
-    "HAProxy": haproxy,
-    "nginx": nginx,
-}
-
-
-def load(port: int, shape: str, connections: int, requests: int) -> dict[str, float]:
-    words = [
-        "taskset",
-        "-c",
-        "0",
-        sys.executable,
-        "-m",
-        "bench.load",
-        f"127.0.0.1:{port}",
-        str(connections),
-        str(requests),
-        shape,
-    ]
+def loaded(load: Load) -> Result:
+    """Runs the load in a process on the core for it."""
+    words = module("bench.load", msgspec.json.encode(load).decode())
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    return dict(json.loads(done.stdout))
+    return msgspec.json.decode(done.stdout, type=Result)
 
 
-def measure(port: int, pid: int) -> Cost:
-    processes = cpu.tree(pid)
-    cpu.pin(processes, 1)
-    load(port, "small", 8, 200)
-    before = cpu.seconds(processes)
-    load(port, "small", **SMALL)
-    between = cpu.seconds(processes)
-    streamed = load(port, "stream", **STREAMS)
-    after = cpu.seconds(processes)
-    lines = STREAMS["requests"] * (stub.LINES + 1)
+def quantile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))] if values else float("nan")
+
+
+def measure(port: int, pids: list[int], sizes: Sizes) -> Cost:
+    """All loads in turn. Without processes only latencies."""
+
+    def cost(count: int, load: Load) -> tuple[float, Result]:
+        before = cpu.seconds(pids)
+        result = loaded(load)
+        return (cpu.seconds(pids) - before) / count * 1e6 if pids else float("nan"), result
+
+    streams = min(200, sizes.paced)
+    flood = Load(port, min(200, sizes.flood), sizes.flood, key=KEY, lines=LINES, every=0.002)
+    paced = Load(port, streams, sizes.paced, key=KEY, lines=LINES, every=0.02, spread=LINES * 0.02, burst=True)
+    loaded(Load(port, 8, min(400, sizes.requests), key=KEY))
+    generate, _ = cost(sizes.requests, Load(port, 32, sizes.requests, key=KEY))
+    embed, _ = cost(sizes.requests, Load(port, 32, sizes.requests, key=KEY, path="/api/embed"))
+    paced_line, latency = cost((sizes.paced + streams) * (LINES + 1), paced)
+    flood_line, _ = cost(sizes.flood * (LINES + 1), flood)
     return Cost(
-        (between - before) / SMALL["requests"] * 1e6,
-        (after - between) / lines * 1e6,
-        streamed["first_byte_p50_ms"],
-        streamed["first_byte_p99_ms"],
-        cpu.resident(processes) / 1e6,
+        generate=generate,
+        embed=embed,
+        flood_line=flood_line,
+        paced_line=paced_line,
+        warm_p50=quantile(latency.warm, 0.5),
+        warm_p99=quantile(latency.warm, 0.99),
+        cold_p50=quantile(latency.cold, 0.5),
+        cold_p99=quantile(latency.cold, 0.99),
+        burst_p50=quantile(latency.burst, 0.5),
+        burst_p99=quantile(latency.burst, 0.99),
+        line_p99=quantile(latency.line, 0.99),
+        memory=cpu.memory(pids) / 1e6 if pids else float("nan"),
     )
 
 
-@contextlib.contextmanager
-def backends(count: int, directory: Path) -> Iterator[list[int]]:
-    with contextlib.ExitStack() as stack:
-        ports = [free_port() for _ in range(count)]
-        for port in ports:
-            words = ["taskset", "-c", "0", sys.executable, "-m", "bench.stub", str(port)]
-            stack.enter_context(running(words, port, directory / f"stub-{port}.log"))
-        yield ports
-
-
-def run() -> dict[str, Cost]:
-    """The cheapest of some runs of each proxy, all in turn, so that the machine's moods hit all alike."""
-    names = [name for name in PROXIES if name == "olladist" or shutil.which(name.lower())]
-    costs: dict[str, list[Cost]] = {name: [] for name in names}
-    os.sched_setaffinity(0, {0})
-    with tempfile.TemporaryDirectory() as scratch, backends(3, Path(scratch)) as ports:
-        for repeat in range(REPEATS):
+def run(only: Sequence[str] = (), sizes: Sizes = FULL) -> dict[str, Cost]:
+    """Some rounds of all proxies in turn, so that the machine's moods hit all alike; `direct` is without any."""
+    names = proxies.available(only)
+    costs: dict[str, list[Cost]] = {name: [] for name in ("direct", *names)}
+    os.sched_setaffinity(0, {LOAD_CORE})
+    with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, backends(BACKENDS, Path(scratch)) as ports:
+        for number in range(sizes.rounds):
+            costs["direct"].append(measure(ports[0], [], sizes))
             for name in names:
-                directory = Path(scratch) / f"{name}-{repeat}"
-                directory.mkdir()
-                port = free_port()
-                words = PROXIES[name](directory, port, ports)
-                with running(words, port, directory / "log") as process:
-                    costs[name].append(measure(port, process.pid))
-    return {name: min(list_, key=lambda cost: cost.small_us + cost.line_us) for name, list_ in costs.items()}
+                with proxies.started(name, Path(scratch) / f"{name}-{number}", ports) as proxy:
+                    costs[name].append(measure(proxy.port, proxy.pids(), sizes))
+    return {name: summary(rounds) for name, rounds in costs.items()}
+
+
+def summary(rounds: list[Cost]) -> Cost:
+    """The least CPU and memory of all rounds, for others' work only adds to them; the median of latencies."""
+    least = {"generate", "embed", "flood_line", "paced_line", "memory"}
+    values = {
+        each.name: (min if each.name in least else statistics.median)([getattr(cost, each.name) for cost in rounds])
+        for each in fields(Cost)
+    }
+    return Cost(**values)
 
 
 def table(costs: dict[str, Cost]) -> str:
-    rows = [
-        "| proxy | CPU per small request | CPU per streamed line | first byte p50 / p99, 200 streams | memory |",
-        "|---|---|---|---|---|",
-    ]
+    rows = ["| proxy | generate | embed | line, 50/s | line, flood | memory |", "|---|---|---|---|---|---|"]
     for name, cost in costs.items():
-        rows.append(
-            f"| {name} | {cost.small_us:.0f} µs | {cost.line_us:.1f} µs "
-            f"| {cost.first_byte_p50_ms:.1f} / {cost.first_byte_p99_ms:.1f} ms | {cost.megabytes:.0f} MB |"
-        )
-    if "HAProxy" in costs:
-        ours, theirs = costs["olladist"], costs["HAProxy"]
-        rows.append(
-            f"\nRatio to HAProxy: {ours.small_us / theirs.small_us:.2f} per request, {ours.line_us / theirs.line_us:.2f} per line."
-        )
+        if name != "direct":
+            cells = [f"{cost.generate:.1f} µs", f"{cost.embed:.1f} µs", f"{cost.paced_line:.2f} µs"]
+            cells += [f"{cost.flood_line:.2f} µs", f"{cost.memory:.0f} MB"]
+            rows.append(f"| {name} | {' | '.join(cells)} |")
+    rows += ["", "| first byte, 200 streams | warm p50 / p99 | cold p50 / p99 | burst p50 / p99 | line p99 |"]
+    rows.append("|---|---|---|---|---|")
+    for name, cost in costs.items():
+        pairs = [(cost.warm_p50, cost.warm_p99), (cost.cold_p50, cost.cold_p99), (cost.burst_p50, cost.burst_p99)]
+        cells = [f"{p50:.2f} / {p99:.2f} ms" for p50, p99 in pairs]
+        rows.append(f"| {name} | {' | '.join(cells)} | {cost.line_p99:.2f} ms |")
+    rows.append("")
+    rows += [ratios(costs, other) for other in ("HAProxy", "nginx", "aiohttp") if {other, "olladist"} <= set(costs)]
     return "\n".join(rows)
+
+
+def ratios(costs: dict[str, Cost], other: str) -> str:
+    """CPU over CPU, first byte over first byte, and what each adds to the first byte of a direct connection."""
+    ours, theirs, direct = costs["olladist"], costs[other], costs["direct"]
+    names = {"generate": "generate", "embed": "embed", "line": "paced_line", "flood": "flood_line"}
+    words = [f"{word} {getattr(ours, name) / getattr(theirs, name):.2f}" for word, name in names.items()]
+    for word in ("warm", "cold", "burst"):
+        both = [
+            (getattr(ours, f"{word}_{part}"), getattr(theirs, f"{word}_{part}"), getattr(direct, f"{word}_{part}"))
+            for part in ("p50", "p99")
+        ]
+        times = " / ".join(f"{mine / their:.2f}" for mine, their, _ in both)
+        added = " / ".join(f"{mine - none:+.2f} to {their - none:+.2f}" for mine, their, none in both)
+        words.append(f"{word} {times} (added ms {added})")
+    return f"- against {other}: {'; '.join(words)}"

@@ -1,27 +1,69 @@
-"""A closed-loop load generator that fails on any answer that is not whole.
+"""A load generator of one process that fails on any answer that is not 200 or not whole.
 
-    python -m bench.load HOST:PORT CONNECTIONS REQUESTS small|stream
+    python -m bench.load '{"port": 11434, "connections": 200, "requests": 600, "lines": 100, "every": 0.02, "spread": 2}'
 
-Prints one JSON document: seconds, requests, milliseconds to first byte (p50, p99).
+Prints one JSON document: what `Result` says.
 """
 
 import asyncio
 import json
 import sys
 import time
+from dataclasses import asdict, dataclass, field
 from typing import cast
 
+import msgspec
 import uvloop
 
 from bench import stub
 
-SMALL_BODY = len(stub.SMALL.split(b"\r\n\r\n", 1)[1])
+BODY_BYTES = 600
 
 
-def request(address: str, stream: bool) -> bytes:
-    body = json.dumps({"model": "stub", "prompt": "y" * 540, "stream": stream}).encode()
-    head = f"POST /api/generate HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`requests` over `connections`, each of which sends its next one when an answer has ended.
+
+    `lines` and `every` ask for streams; 0 lines is a small answer. The connections are opened over `spread` seconds. With `burst` all
+    connections send one request more at the same moment, when everything else is over.
+    """
+
+    port: int
+    connections: int
+    requests: int
+    address: str = "127.0.0.1"
+    path: str = "/api/generate"
+    key: str = ""
+    lines: int = 0
+    every: float = 0
+    spread: float = 0
+    burst: bool = False
+
+
+@dataclass
+class Result:
+    """Milliseconds to the first byte of each answer: of the first one of a connection, its making included (`cold`), of the others
+    (`warm`), of those sent at one moment (`burst`); and from the backend's write of a line to its arrival (`line`).
+    """
+
+    cold: list[float] = field(default_factory=list)
+    warm: list[float] = field(default_factory=list)
+    burst: list[float] = field(default_factory=list)
+    line: list[float] = field(default_factory=list)
+
+
+def request(load: Load) -> bytes:
+    """Its prompt begins with 8 digits, for `%`, so that no two are alike."""
+    prompt = f"%08d lines={load.lines} every={load.every} "
+    said: dict[str, object] = {"model": "stub", "stream": bool(load.lines)}
+    name = "input" if load.path == "/api/embed" else "prompt"
+    bare = len(json.dumps(said | {name: prompt % 0}))
+    body = json.dumps(said | {name: prompt + "y" * (BODY_BYTES - bare)})
+    key = f"Authorization: Bearer {load.key}\r\n" if load.key else ""
+    return (
+        f"POST {load.path} HTTP/1.1\r\nHost: {load.address}:{load.port}\r\n{key}Content-Type: application/json\r\n"
+        f"Content-Length: {BODY_BYTES}\r\n\r\n{body}"
+    ).encode()
 
 
 class Client(asyncio.Protocol):
@@ -29,39 +71,57 @@ class Client(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, message: bytes, stream: bool, left: list[int], times: list[float]) -> None:
-        self.message, self.stream, self.left, self.times = message, stream, left, times
+    def __init__(self, load: Load, message: bytes, left: list[int], result: Result) -> None:
+        self.load, self.message, self.left, self.result = load, message, left, result
+        self.times = result.cold
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.answer, self.sent_at = bytearray(), 0.0
+        self.answer, self.sent_at = bytearray(), time.monotonic()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.next()
+        self.next(self.sent_at)
 
-    def next(self) -> None:
+    def next(self, since: float = 0) -> None:
         if not self.left[0]:
             self.finished.set_result(None)
-            self.transport.close()
             return
         self.left[0] -= 1
         self.answer.clear()
-        self.sent_at = time.perf_counter()
-        self.transport.write(self.message)
+        self.sent_at = since or time.monotonic()
+        self.transport.write(self.message % self.left[0])
+
+    def again(self) -> None:
+        """One more, for the burst; `left` must have room for it."""
+        self.times = self.result.burst
+        self.finished = asyncio.get_running_loop().create_future()
+        self.next()
 
     def data_received(self, data: bytes) -> None:
+        now = time.monotonic()
         if not self.answer:
-            self.times.append(time.perf_counter() - self.sent_at)
+            self.times.append((now - self.sent_at) * 1000)
+            if self.times is self.result.cold:
+                self.times = self.result.warm
         self.answer += data
         if not self.answer.startswith(b"HTTP/1.1 200"):
-            self.fail(f"not 200: {bytes(self.answer[:200])!r}")
-        elif self.stream:
-            # A proxy may cut chunks anew, so lines are counted, not bytes; a head may end like a body, but has none behind it.
-            head = self.answer.find(b"\r\n\r\n") + 4
-            if len(self.answer) > head and self.answer.endswith(b"0\r\n\r\n"):
-                lines = self.answer.count(b'"done"')
-                self.next() if lines == stub.LINES + 1 else self.fail(f"{lines} lines instead of {stub.LINES + 1}")
-        elif len(self.answer) - self.answer.find(b"\r\n\r\n") - 4 == SMALL_BODY:
+            self.fail(f"not 200: {bytes(self.answer[:400])!r}")
+        elif self.load.lines:
+            self.lines_came(data, now)
+        elif len(self.answer) - self.answer.find(b"\r\n\r\n") - 4 == stub.SMALL_BYTES:
             self.next()
+
+    def lines_came(self, data: bytes, now: float) -> None:
+        at = data.rfind(b'"at": ')
+        if at >= 0 and len(data) >= at + 22:
+            self.result.line.append(now * 1000 - int(data[at + 6 : at + 22]) / 1000)
+        # A proxy may cut chunks anew, so lines are counted, not bytes; a head may end like a body, but has none behind it.
+        head = self.answer.find(b"\r\n\r\n") + 4
+        if len(self.answer) > head and self.answer.endswith(b"0\r\n\r\n"):
+            lines = self.answer.count(b'"done"')
+            if lines == self.load.lines + 1:
+                self.next()
+            else:
+                self.fail(f"{lines} lines instead of {self.load.lines + 1}")
 
     def fail(self, why: str) -> None:
         if not self.finished.done():
@@ -69,29 +129,28 @@ class Client(asyncio.Protocol):
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.finished.done():
-            self.finished.set_exception(RuntimeError(f"closed in the middle of an answer: {exc}"))
+        self.fail(f"closed in the middle of an answer: {exc}")
 
 
-async def run(address: str, connections: int, requests: int, stream: bool) -> dict[str, float]:
-    host, port = address.rsplit(":", 1)
-    loop, left, times = asyncio.get_running_loop(), [requests], list[float]()
-    message = request(address, stream)
-    start = time.perf_counter()
-    clients = [
-        (await loop.create_connection(lambda: Client(message, stream, left, times), host, int(port)))[1]
-        for _ in range(connections)
-    ]
-    await asyncio.gather(*(client.finished for client in clients))
-    seconds = time.perf_counter() - start
-    times.sort()
-    return {
-        "seconds": seconds,
-        "requests": len(times),
-        "first_byte_p50_ms": times[len(times) // 2] * 1000,
-        "first_byte_p99_ms": times[int(len(times) * 0.99)] * 1000,
-    }
+async def run(load: Load) -> Result:
+    loop, left, result = asyncio.get_running_loop(), [load.requests], Result()
+    message = request(load)
+
+    async def client(number: int) -> Client:
+        await asyncio.sleep(load.spread * number / load.connections)
+        made = (await loop.create_connection(lambda: Client(load, message, left, result), load.address, load.port))[1]
+        await made.finished
+        return made
+
+    clients = await asyncio.gather(*(client(number) for number in range(load.connections)))
+    if load.burst:
+        await asyncio.sleep(0.1)
+        left[0] = len(clients)
+        for each in clients:
+            each.again()
+        await asyncio.gather(*(each.finished for each in clients))
+    return result
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "stream"))))
+    print(json.dumps(asdict(uvloop.run(run(msgspec.json.decode(sys.argv[1], type=Load))))))

@@ -1,12 +1,17 @@
 """Programs that a measurement needs, started and ended by it."""
 
 import contextlib
+import os
 import socket
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+# Proxies run here, and everything else of a measurement there.
+PROXY_CORE, LOAD_CORE = 1, 0
 
 
 def free_port() -> int:
@@ -15,23 +20,45 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:
+def wait_for_port(
+    port: int, process: subprocess.Popen[bytes], log: Path, address: str = "127.0.0.1", seconds: float = 30
+) -> None:
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
             return
         pause.wait(0.05)
     raise RuntimeError(f"nothing listens on port {port}: {log.read_text()[-2000:]}")
 
 
 @contextlib.contextmanager
-def running(words: list[str], port: int, log: Path, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    words: list[str], port: int, log: Path, *, address: str = "127.0.0.1", env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """The program from when it listens on `port` until the end of the block."""
     with log.open("wb") as out:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=cwd)
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(env or {})}
+        )
     try:
-        wait_for_port(port, process, log)
+        wait_for_port(port, process, log, address)
         yield process
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(90)
+
+
+def module(name: str, *arguments: object, core: int = LOAD_CORE) -> list[str]:
+    """The words that run one of our modules on one core."""
+    return ["taskset", "-c", str(core), sys.executable, "-m", name, *map(str, arguments)]
+
+
+@contextlib.contextmanager
+def backends(count: int, directory: Path, address: str = "127.0.0.1") -> Iterator[list[int]]:
+    """Ports of stub backends."""
+    with contextlib.ExitStack() as stack:
+        ports = [free_port() for _ in range(count)]
+        for port in ports:
+            words = module("bench.stub", address, port)
+            stack.enter_context(running(words, port, directory / f"stub-{port}.log", address=address))
+        yield ports

@@ -1,19 +1,20 @@
 """A backend that costs next to nothing: answers as an Ollama that holds the model `stub`, from bytes made beforehand.
 
-    python -m bench.stub PORT
+    python -m bench.stub ADDRESS PORT
 
-POST /api/generate with `"stream": false` gets 600 bytes of JSON; with `"stream": true` a chunked NDJSON stream of LINES
-lines, one write each, INTERVAL seconds apart.
+What a POST gets stands in its prompt: `lines=N every=S` is a chunked NDJSON stream of N lines, one write each, S seconds apart, and a last
+one, each with the time at which it was written (`at`, of the clock that all processes of a machine share); everything else is 600 bytes of
+JSON, after `hold=S` seconds where it says so.
 """
 
 import asyncio
 import json
 import sys
+import time
 from typing import cast
 
 import uvloop
 
-LINES, INTERVAL = 100, 0.002
 DIGEST = "a" * 64
 DETAILS = {
     "parent_model": "",
@@ -27,6 +28,11 @@ MODEL = {
     "name": "stub:latest", "model": "stub:latest", "modified_at": "2026-01-01T00:00:00Z", "size": 1000, "digest": DIGEST, "details": DETAILS,
 }  # fmt: skip
 LOADED = MODEL | {"expires_at": "2318-01-01T00:00:00Z", "size_vram": 1000, "context_length": 4096}
+TIMINGS = {
+    "done_reason": "stop", "total_duration": 2_100_000_000, "load_duration": 40_000_000, "prompt_eval_count": 120,
+    "prompt_eval_duration": 60_000_000, "eval_count": 100, "eval_duration": 2_000_000_000,
+}  # fmt: skip
+SMALL_BYTES = 600
 
 
 def answer(body: bytes) -> bytes:
@@ -34,20 +40,29 @@ def answer(body: bytes) -> bytes:
     return head.encode() + body
 
 
-SMALL = answer(json.dumps({"model": "stub", "response": "x" * 545, "done": True}).encode())
-LINE = (
-    json.dumps(
-        {"model": "stub", "created_at": "2026-01-01T00:00:00.000000Z", "response": " word", "done": False}
-    ).encode()
-    + b"\n"
+def padded(document: dict[str, object], key: str) -> bytes:
+    short = len(json.dumps(document | {key: ""}))
+    return json.dumps(document | {key: "x" * (SMALL_BYTES - short)}).encode()
+
+
+def chunk(line: bytes) -> bytes:
+    return f"{len(line):x}\r\n".encode() + line + b"\r\n"
+
+
+def line(response: str, done: bool, timings: dict[str, object]) -> bytes:
+    """One of a stream, a %d in it for the microseconds of its time, of which there are 16 digits."""
+    fields = {"model": "stub", "created_at": "2026-01-01T00:00:00.000000Z", "response": response, "done": done}
+    text = json.dumps(fields | timings)[:-1] + f', "at": {1:016d}}}\n'
+    return chunk(text.encode()).replace(f"{1:016d}".encode(), b"%016d")
+
+
+GENERATED = answer(padded({"model": "stub", "done": True, **TIMINGS}, "response"))
+EMBEDDED = answer(
+    padded({"model": "stub", "embeddings": [[0.1] * 100], "total_duration": 14_000_000, "prompt_eval_count": 8}, "note")
 )
-LAST = (
-    json.dumps({"model": "stub", "created_at": "2026-01-01T00:00:00.000000Z", "response": "", "done": True}).encode()
-    + b"\n"
-)
+LINE = line(" word", False, {})
+LAST = line("", True, dict(TIMINGS)) + b"0\r\n\r\n"
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
-CHUNK = f"{len(LINE):x}\r\n".encode() + LINE + b"\r\n"
-STREAM_END = f"{len(LAST):x}\r\n".encode() + LAST + b"\r\n0\r\n\r\n"
 FIXED = {
     b"GET /api/version": answer(b'{"version":"0.17.4"}'),
     b"GET /api/tags": answer(json.dumps({"models": [MODEL]}).encode()),
@@ -55,6 +70,12 @@ FIXED = {
     b"HEAD /": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     b"GET /": answer(b"Ollama is running"),
 }
+
+
+def said(body: bytes, name: bytes) -> float:
+    """What the prompt says of `name`; 0 where it says nothing."""
+    at = body.find(b" " + name + b"=")
+    return float(body[at + len(name) + 2 :].split(b" ", 1)[0]) if at >= 0 else 0
 
 
 class Stub(asyncio.Protocol):
@@ -77,33 +98,38 @@ class Stub(asyncio.Protocol):
             if len(self.buffer) < end + 4 + length:
                 return
             body = self.buffer[end + 4 : end + 4 + length]
-            line = self.buffer[: self.buffer.find(b" HTTP/")]
+            first = self.buffer[: self.buffer.find(b" HTTP/")]
             self.buffer = self.buffer[end + 4 + length :]
-            self.respond(line, body)
+            self.respond(first, body)
 
-    def respond(self, line: bytes, body: bytes) -> None:
-        if line in FIXED:
-            self.transport.write(FIXED[line])
-        elif b'"stream": true' in body:
+    def respond(self, first: bytes, body: bytes) -> None:
+        if first in FIXED:
+            self.transport.write(FIXED[first])
+        elif lines := said(body, b"lines"):
             self.transport.write(STREAM_HEAD)
-            self.tick(LINES)
+            self.tick(int(lines), said(body, b"every"))
         else:
-            self.transport.write(SMALL)
+            whole = EMBEDDED if first == b"POST /api/embed" else GENERATED
+            if hold := said(body, b"hold"):
+                asyncio.get_running_loop().call_later(hold, self.transport.write, whole)
+            else:
+                self.transport.write(whole)
 
-    def tick(self, left: int) -> None:
+    def tick(self, left: int, every: float) -> None:
         if self.transport.is_closing():
             return
+        at = time.monotonic_ns() // 1000
         if left:
-            self.transport.write(CHUNK)
-            asyncio.get_running_loop().call_later(INTERVAL, self.tick, left - 1)
+            self.transport.write(LINE % at)
+            asyncio.get_running_loop().call_later(every, self.tick, left - 1, every)
         else:
-            self.transport.write(STREAM_END)
+            self.transport.write(LAST % at)
 
 
-async def serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", port, backlog=4096)
+async def serve(address: str, port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Stub, address, port, backlog=4096)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(sys.argv[1], int(sys.argv[2])))
