@@ -52,11 +52,11 @@ class Adaptive:
     """The whole state; each method takes an event and returns what is to be done about it, in order."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
-        self._known = Known()
-        self.machines: Mapping[int, Machine] = self._known.machines
-        self.speeds = self._known.speeds
+        self.known = Known()
+        self.machines: Mapping[int, Machine] = self.known.machines
+        self.speeds = self.known.speeds
         self._weights = weights or {}
-        self._models = self._known.demands
+        self._models = self.known.demands
         self._held: dict[int, set[str]] = {}  # by machine: what it has on disk
         self._bound: dict[int, tuple[int, str]] = {}
         self._where: dict[int, str] = {}  # the model of a waiting ticket
@@ -64,10 +64,19 @@ class Adaptive:
         self._turn = 0
         self._owners: dict[int, int] = {}  # conversation to machine
 
+    def fork(self) -> "Adaptive":
+        """The same once more, to try a request on: whatever happens there happens to nobody."""
+        fork = Adaptive(self._weights)
+        for name, value in vars(self).items():
+            setattr(fork, name, dict(value) if isinstance(value, dict) else value)
+        fork.known = self.known.fork()
+        fork.machines, fork._models = fork.known.machines, fork.known.demands
+        return fork
+
     # What is known of the machines.
 
     def add(self, machine: Machine) -> None:
-        self._known.machines[machine.id] = machine
+        self.known.machines[machine.id] = machine
 
     def hold(self, number: int, models: Mapping[str, int]) -> None:
         """`models` are on the disk of this machine, with their sizes; what it held before and is not among them is gone."""
@@ -81,8 +90,8 @@ class Adaptive:
 
     def remove(self, number: int) -> None:
         """The machine is gone, and with it what it ran: whoever was bound there comes again, or has failed."""
-        machine = self._known.machines.pop(number)
-        self._known.poorly.discard(number)
+        machine = self.known.machines.pop(number)
+        self.known.poorly.discard(number)
         for name in tuple(machine.runners):
             self._drop(machine, name)
         self._stay(machine)
@@ -96,7 +105,7 @@ class Adaptive:
             return []
         came = up and not machine.up
         machine.up, machine.well = up, well
-        (self._known.poorly.discard if well else self._known.poorly.add)(number)
+        (self.known.poorly.discard if well else self.known.poorly.add)(number)
         if not up:
             self._stay(machine)
             for name in tuple(machine.runners):
@@ -146,13 +155,17 @@ class Adaptive:
     # Requests.
 
     def arrive(self, waiting: Waiting, now: float) -> list[Decision]:
+        self.join(waiting, now)
+        return self._serve(waiting.model, now)
+
+    def join(self, waiting: Waiting, now: float) -> None:
+        """It waits, and nobody has been looked for yet."""
         model = self._model(waiting.model)
         model.count(now)
-        self._known.begun = min(self._known.begun, now)
+        self.known.begun = min(self.known.begun, now)
         model.line.push(waiting)
         self._where[waiting.ticket] = waiting.model
         self._waited_for[waiting.model] = None
-        return self._serve(waiting.model, now)
 
     def leave(self, ticket: int, now: float) -> list[Decision]:
         """The client has gone, wherever its request was."""
@@ -245,7 +258,7 @@ class Adaptive:
 
     def size(self, model: str) -> int:
         """Bytes; 0 for one that nobody holds."""
-        return self._known.size(model)
+        return self.known.size(model)
 
     def queued(self, model: str) -> int:
         return len(self._models[model].line) if model in self._models else 0
@@ -257,7 +270,7 @@ class Adaptive:
         model = self._models[name]
         decisions = self._fill(name, model, now)
         while len(model.line):
-            plan = best(self._known, name, self._candidates(model), now)
+            plan = best(self.known, name, self._candidates(model), now)
             if plan is None:
                 break
             decisions += self._switch(name, plan, now)
@@ -316,7 +329,7 @@ class Adaptive:
         leaving = machine is not None and machine.switch is not None and machine.switch.out == name
         if runner is None or runner.loading or leaving or runner.free <= 0:
             return False
-        return machine is not None and self._known.may_work(machine, self._models[name])
+        return machine is not None and self.known.may_work(machine, self._models[name])
 
     def _bind(self, waiting: Waiting, machine: Machine, now: float) -> Bind:
         machine.runners[waiting.model].running[waiting.ticket] = now
@@ -347,7 +360,7 @@ class Adaptive:
         first = self._models[name].line.pop(machine.id)
         if first is None:
             return []
-        self._known.back += (now - first.arrived - self._known.back) * BACK
+        self.known.back += (now - first.arrived - self.known.back) * BACK
         decisions: list[Decision] = []
         if victim is not None:
             self._drop(machine, victim)
@@ -361,7 +374,7 @@ class Adaptive:
         machine.runners[name].since = now
         model = self._models[name]
         model.coming.pop(machine.id, None)
-        model.serve(machine.id, self._known.rate(machine, name))
+        model.serve(machine.id, self.known.rate(machine, name))
         self._list(machine, machine.runners[name])
         return [*self._serve(name, now), *self._offer(machine, now)]
 
@@ -383,7 +396,7 @@ class Adaptive:
         found: tuple[Plan, str] | None = None
         for name in list(islice(self._waited_for, LOOKED_AT)):
             if machine.id in self._models[name].holders:
-                plan = best(self._known, name, (machine.id,), now)
+                plan = best(self.known, name, (machine.id,), now)
                 if plan is not None and (found is None or plan.net > found[0].net):
                     found = plan, name
         if found is None:
@@ -413,7 +426,7 @@ class Adaptive:
         if runner.loading:
             model.coming[machine.id] = None
         else:
-            model.serve(machine.id, self._known.rate(machine, runner.model))
+            model.serve(machine.id, self.known.rate(machine, runner.model))
         self._list(machine, runner)
 
     def _drop(self, machine: Machine, name: str) -> None:
@@ -427,7 +440,7 @@ class Adaptive:
         if switch is not None:
             self._models[switch.into].coming.pop(machine.id, None)
             if switch.out in machine.runners:
-                self._models[switch.out].serve(machine.id, self._known.rate(machine, switch.out))
+                self._models[switch.out].serve(machine.id, self.known.rate(machine, switch.out))
 
     def _tidy(self, name: str) -> None:
         if not len(self._models[name].line):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from olladist.scheduling.line import Line
 
@@ -83,6 +83,17 @@ class Demand:
     def size(self) -> int:
         """Bytes; 0 where nobody holds it."""
         return self.holders.size
+
+    def copied(self) -> "Demand":
+        """With the same holders: no request changes who has what on disk."""
+        return replace(
+            self,
+            line=self.line.copied(),
+            serving=dict(self.serving),
+            coming=dict(self.coming),
+            free=list(self.free),
+            listed=set(self.listed),
+        )
 
     def serve(self, number: int, rate: float) -> None:
         """From now on a machine serves so many requests per second; 0: it does not."""

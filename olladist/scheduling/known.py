@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from olladist.scheduling.demand import Demand, weights
 from olladist.scheduling.fluid import Capacity
+from olladist.scheduling.forked import Forked
 from olladist.scheduling.machines import Machine, Runner
 from olladist.scheduling.speeds import Speeds
 
@@ -29,6 +30,15 @@ class Known:
     poorly: set[int] = field(default_factory=set)  # machines that are not well
     begun: float = math.inf
     back: float = 0.0
+
+    def fork(self) -> "Known":
+        """The same once more, to try things on; speeds are only read there."""
+        return replace(
+            self,
+            machines=Forked(self.machines, Machine.copied),
+            demands=Forked(self.demands, Demand.copied),
+            poorly=set(self.poorly),
+        )
 
     def size(self, model: str) -> int:
         """Bytes; 0 for one that nobody holds."""

@@ -59,6 +59,15 @@ class Line:
             for queue in self._classes[priority].queues.values():
                 yield from queue.values()
 
+    def copied(self) -> "Line":
+        line = Line(self._weights)
+        line._places = dict(self._places)
+        line._classes = {
+            priority: _Class({key: queue.copy() for key, queue in group.queues.items()}, dict(group.saved))
+            for priority, group in self._classes.items()
+        }
+        return line
+
     def push(self, waiting: Waiting) -> None:
         queues = self._classes.setdefault(waiting.priority, _Class()).queues
         queues.setdefault(waiting.key, OrderedDict())[waiting.ticket] = waiting

@@ -6,7 +6,7 @@ Both are sums of waiting with it and without it (fluid.py):
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from olladist.scheduling.demand import FEARED, HOPED, Demand, weights
@@ -29,19 +29,35 @@ LOAD_PRICE = 0.02
 
 
 class Plan(NamedTuple):
-    """`victim` makes room for it; `net` are request-seconds of waiting saved."""
+    """`victim` makes room for it, in `drain` seconds, and then it takes `load` seconds.
+
+    `net` are request-seconds of waiting saved: `gain`, less what `harm` and the load itself count for.
+    """
 
     net: float
     machine: int
     victim: str | None
+    gain: float = 0.0
+    harm: float = 0.0
+    drain: float = 0.0
+    load: float = 0.0
 
 
 def best(known: Known, name: str, numbers: Iterable[int], now: float) -> Plan | None:
     """The best load of the model on one of these machines, if any is worth it."""
+    found: Plan | None = None
+    for plan in plans(known, name, numbers, now):
+        if plan.net > 0 and (found is None or plan.net > found.net):
+            found = plan
+    return found
+
+
+def plans(known: Known, name: str, numbers: Iterable[int], now: float) -> Iterator[Plan]:
+    """Each load of the model that could be begun on one of these machines, for those who wait for it; worth it or not."""
     demand = known.demands[name]
     oldest = demand.line.oldest()
     if oldest is None:
-        return None
+        return
     age = now - oldest.arrived
     arriving = demand.per_second(now, HOPED, since=known.begun)
     horizon = HORIZON + age
@@ -50,7 +66,6 @@ def best(known: Known, name: str, numbers: Iterable[int], now: float) -> Plan | 
     capacities = known.capacities(name, now, useless)
     served = bool(demand.serving.keys() - useless or demand.coming.keys() - useless)
     as_it_is = waiting(len(demand.line), arriving, capacities, horizon)
-    found: Plan | None = None
     for number in numbers:
         machine = known.machines.get(number)
         if machine is None or not _may_load(known, machine, name, demand):
@@ -62,9 +77,7 @@ def best(known: Known, name: str, numbers: Iterable[int], now: float) -> Plan | 
             more = with_more(capacities, drain + seconds, rate)
             gain = as_it_is - waiting(len(demand.line), arriving, more, horizon)
             net = gain - (STARVED if starved else MARGIN) * harm - LOAD_PRICE * seconds
-            if net > 0 and (found is None or net > found.net):
-                found = Plan(net, number, victim)
-    return found
+            yield Plan(net, number, victim, gain, harm, drain, seconds)
 
 
 def _may_load(known: Known, machine: Machine, name: str, demand: Demand) -> bool:

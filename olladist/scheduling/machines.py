@@ -1,7 +1,7 @@
 """What a placement knows of the machines: which models are in whose memory, who runs what, where there is room."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(slots=True)
@@ -17,6 +17,9 @@ class Runner:
     @property
     def free(self) -> int:
         return self.slots - len(self.running)
+
+    def copied(self) -> "Runner":
+        return replace(self, running=dict(self.running))
 
 
 @dataclass(slots=True)
@@ -58,3 +61,8 @@ class Machine:
 
     def idle(self) -> Iterator[Runner]:
         return (runner for runner in self.runners.values() if not runner.running and not runner.loading)
+
+    def copied(self) -> "Machine":
+        runners = {name: runner.copied() for name, runner in self.runners.items()}
+        switch = replace(self.switch) if self.switch is not None else None
+        return replace(self, runners=runners, unloaded=dict(self.unloaded), switch=switch)
