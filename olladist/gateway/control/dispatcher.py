@@ -76,7 +76,6 @@ class Dispatcher:
         designated: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.roster = roster
-        self.strategy = strategy
         self.ledger = Ledger()
         self.outcomes: Counter[str] = Counter(dict.fromkeys((*OUTCOMES, "granted", "refused"), 0))
         self._now = now
@@ -84,6 +83,7 @@ class Dispatcher:
         self._kept: Kept = _Nothing() if kept is None else kept  # an empty one is false
         self._designated = designated
         self.queue = Queue(roster, now, self._granted, self._stranded)
+        self.strategy = strategy
         self.answered: Answered = _nobody  # hears of answers that come later
         self.priorities: Mapping[str, int] = {}  # of API keys
         self.waiting_max = WAITING_MAX
@@ -92,6 +92,16 @@ class Dispatcher:
         self._failed: dict[
             Lease, str
         ] = {}  # how the last request for a model ended on a backend, where it came to nothing
+
+    @property
+    def strategy(self) -> Strategy:
+        return self._strategy
+
+    @strategy.setter
+    def strategy(self, strategy: Strategy) -> None:
+        """The queue counts what runs where it decides: from the ledger on when it begins to."""
+        self._strategy = strategy
+        self.queue.count(self.ledger.all() if strategy is Strategy.ADAPTIVE else None)
 
     def hello(self, worker: int, hello: Hello) -> None:
         """Counts what the worker runs already. What runs on a backend that has left the table is nobody's load."""

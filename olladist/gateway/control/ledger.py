@@ -1,7 +1,7 @@
 """Who holds what: the exact count of the fleet's running requests, whatever becomes of those who run them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 
@@ -40,6 +40,10 @@ class Ledger:
     def held(self, worker: int) -> Mapping[int, Lease]:
         """What a worker holds, by the number of each lease."""
         return self._held.get(worker, {})
+
+    def all(self) -> Iterator[tuple[int, int, Lease]]:
+        """Every lease with its worker and number."""
+        return ((worker, number, lease) for worker, held in self._held.items() for number, lease in held.items())
 
     def release_all(self, worker: int) -> int:
         """Ends all that a worker held, when it is gone; returns how many."""

@@ -3,12 +3,14 @@
 What the roster learns and what workers say are its events; what it decides are grants, and models to be unloaded first.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.identities import Identities
+from olladist.gateway.control.ledger import Lease
 from olladist.gateway.control.roster import Change, Roster, Seen
 from olladist.gateway.lease import Ask, Usage
 from olladist.ollama.env import models_max
@@ -22,6 +24,7 @@ from olladist.scheduling.machines import Machine
 TOKENS = 700.0
 # Ids of a worker's Asks are below this (they count from 1; at 10 000 a second that is 13 years).
 _IDS = 2**42
+_NOBODY: frozenset[int] = frozenset()
 
 
 class Granted(NamedTuple):
@@ -38,12 +41,20 @@ class Granted(NamedTuple):
     position: int
 
 
+class _Group(NamedTuple):
+    """What decides whether a request may still be served: all that have this in common wait in vain together."""
+
+    key: str
+    options: str
+    identity: str
+    tried: frozenset[int]
+
+
 @dataclass(slots=True)
 class _Queued:
     worker: int
     ask: Ask
-    key: str
-    identity: str
+    group: _Group
     position: int = 0
 
 
@@ -67,7 +78,13 @@ class Queue:
         self._stranded = stranded
         self._adaptive = Adaptive()
         self._queued: dict[int, _Queued] = {}
+        self._groups: dict[_Group, dict[int, None]] = {}  # tickets, in the order in which they came
+        self._of_key: Counter[str] = Counter()
+        self._listed: dict[int, Mapping[str, str]] = {}  # what the nodes have on disk, as `_identities` knows it
+        self._identities = Identities()
+        self._nameless: dict[str, frozenset[int]] = {}  # by name: see _without; empty when it may be others
         self._loading: set[int] = set()  # tickets whose nodes load the model for them
+        self._counts = True
         roster.listeners.append(self._changed)
         roster.told.append(self._told)
 
@@ -76,40 +93,50 @@ class Queue:
 
     def of_key(self, name: str) -> int:
         """How many requests of an API key wait."""
-        return sum(1 for queued in self._queued.values() if queued.ask.key == name)
+        return self._of_key[name]
 
     def arrive(self, worker: int, ask: Ask, key: str, avoid: Collection[int], priority: int = 0) -> None:
         """`avoid` are nodes that must not get it; there must be another one that is well and has the model."""
         now = self._now()
         ticket = _ticket(worker, ask.id)
-        identity = self.identity(key, ask.options)
-        queued = self._queued[ticket] = _Queued(worker, ask, key, identity)
-        deadline = now + ask.deadline if ask.deadline > 0 else float("inf")
-        # The same contents under another name alone: such a node would not know what is asked for.
-        nameless = set(self._adaptive.holders(identity)).difference(self._roster.holders(key))
+        tried = self._without(key).union(ask.tried, avoid)
+        group = _Group(key, ask.options, self.identity(key, ask.options), tried)
+        queued = self._queued[ticket] = _Queued(worker, ask, group)
+        self._groups.setdefault(group, {})[ticket] = None
+        self._of_key[ask.key] += 1
         waiting = Waiting(
             ticket,
-            identity,
+            group.identity,
             now,
             key=ask.key,
             priority=priority,
             tokens=TOKENS,
             near=ask.affinity,
-            tried=frozenset({*ask.tried, *avoid, *nameless}),
-            deadline=deadline,
+            tried=tried,
+            deadline=now + ask.deadline if ask.deadline > 0 else float("inf"),
         )
         self._carry_out(self._adaptive.arrive(waiting, now))
-        queued.position = self._adaptive.queued(identity)
+        queued.position = self._adaptive.queued(group.identity)
 
     def leave(self, worker: int, number: int) -> None:
         """The client has gone while its request waited, or the worker."""
         ticket = _ticket(worker, number)
-        if self._queued.pop(ticket, None) is not None:
+        if ticket in self._queued:
+            self._take(ticket)
             self._carry_out(self._adaptive.leave(ticket, self._now()))
 
     def runs(self, worker: int, number: int, node: int, key: str, options: str = "") -> None:
         """A request that runs there already, and was not granted here."""
+        if not self._counts and not self._queued:
+            return
         self._adaptive.found(_ticket(worker, number), node, self.identity(key, options), self._now())
+
+    def count(self, held: Iterable[tuple[int, int, Lease]] | None) -> None:
+        """From now on all that runs is counted, beginning with `held`; None: only what was granted here, for nothing waits any more."""
+        self._counts = held is not None
+        for worker, number, lease in held or ():
+            if self._adaptive.bound_model(_ticket(worker, number)) is None:
+                self.runs(worker, number, lease.backend, lease.model)
 
     def started(self, worker: int, number: int) -> None:
         """The first byte of its answer has come."""
@@ -132,20 +159,19 @@ class Queue:
     def gone(self, worker: int) -> None:
         """The worker has left, and with it those who waited there."""
         for ticket in [ticket for ticket, queued in self._queued.items() if queued.worker == worker]:
-            del self._queued[ticket]
+            self._take(ticket)
             self._carry_out(self._adaptive.leave(ticket, self._now()))
 
     def tick(self) -> list[tuple[int, Ask, int]]:
         """About once a second. Returns those whose clients will not wait any longer, with their workers and the places that they had."""
         now = self._now()
-        late = [self._queued.pop(waiting.ticket) for waiting in self._adaptive.expire(now)]
+        late = [self._take(waiting.ticket) for waiting in self._adaptive.expire(now)]
         self._carry_out(self._adaptive.tick(now))
         return [(queued.worker, queued.ask, queued.position) for queued in late]
 
     def identity(self, key: str, options: str = "") -> str:
         """What shares a runner: contents, under whichever name, with the same options; the name where nodes mean different contents by it."""
-        digests = self._roster.digests(key)
-        contents = next(iter(digests)) if len(digests) == 1 else f"name:{key}"
+        contents = self._identities.of(key)
         return f"{contents}|{options}" if options else contents
 
     def resize(self) -> None:
@@ -162,30 +188,32 @@ class Queue:
         if change.after is None or number not in self._roster.nodes:
             if number in self._adaptive.machines:
                 self._adaptive.remove(number)
-                self._look_after_stranded()
+                self._hold(number, Seen())
             return
         if number not in self._adaptive.machines:
             self._adaptive.add(machine_of(change.backend))
         self._learn(change.backend, change.before, change.after)
 
     def _learn(self, backend: Backend, before: Seen | None, after: Seen) -> None:
-        if before is None or before.tags is not after.tags:
-            self._hold(backend, before.tags if before else (), after.tags)
+        if after.digests != self._listed.get(backend.id):
+            self._hold(backend.id, after)
         if before is None or before.loaded is not after.loaded or before.tags is not after.tags:
             names = {row.digest for row in after.tags}
             loaded = [row.digest if row.digest in names else self.identity(row.key) for row in after.loaded]
             self._carry_out(self._adaptive.seen_loaded(backend.id, loaded, self._now()))
         self._set_up(backend, after)
 
-    def _hold(self, backend: Backend, before: Iterable[Row], after: Iterable[Row]) -> None:
+    def _hold(self, number: int, seen: Seen) -> None:
         """What one node holds may change what its names mean for all: contents, or where they differ the name."""
-        changed = {(row.key, row.digest) for row in before} ^ {(row.key, row.digest) for row in after}
-        others = {number for key, _ in changed for number in self._roster.holders(key)} - {backend.id}
-        self._adaptive.hold(backend.id, self._holdings(after))
-        for number in others & self._adaptive.machines.keys():
-            self._adaptive.hold(number, self._holdings(self._roster.seen[number].tags))
-        if changed:
-            self._look_after_stranded()
+        renamed = self._identities.replace(self._listed.pop(number, {}), seen.digests)
+        if number in self._adaptive.machines:
+            self._listed[number] = seen.digests
+        self._nameless.clear()
+        affected = {other for key in renamed for other in self._roster.holders(key)} | {number}
+        for other in affected & self._adaptive.machines.keys():
+            rows = self._roster.seen[other].tags
+            self._adaptive.hold(other, {self.identity(row.key): int(row.fields.get("size", 0)) for row in rows})
+        self._look_after_stranded()
 
     def _told(self) -> None:
         for number, backend in self._roster.nodes.items():
@@ -201,16 +229,41 @@ class Queue:
             self._look_after_stranded()
 
     def _look_after_stranded(self) -> None:
-        for ticket, queued in tuple(self._queued.items()):
-            if queued.identity != self.identity(queued.key, queued.ask.options) or not self._adaptive.may_be_served(
-                ticket
-            ):
-                del self._queued[ticket]
+        for group, tickets in tuple(self._groups.items()):
+            if group.identity == self.identity(group.key, group.options) and self._may_be_served(group):
+                continue
+            for ticket in tuple(tickets):
+                queued = self._take(ticket)
                 self._adaptive.leave(ticket, self._now())
                 self._stranded(queued.worker, queued.ask)
 
-    def _holdings(self, tags: Iterable[Row]) -> dict[str, int]:
-        return {self.identity(row.key): int(row.fields.get("size", 0)) for row in tags}
+    def _may_be_served(self, group: _Group) -> bool:
+        """Whether any node that is up has what these ask for, and may still get it."""
+        machines = self._adaptive.machines
+        return any(
+            number not in group.tried and machines[number].up for number in self._adaptive.holders(group.identity)
+        )
+
+    def _without(self, key: str) -> frozenset[int]:
+        """The nodes that have the same contents under another name alone: they would not know what is asked for."""
+        if not self._identities.has_aliases(key):
+            return _NOBODY
+        if key not in self._nameless:
+            holders = frozenset(self._adaptive.holders(self.identity(key)))
+            self._nameless[key] = holders.difference(self._roster.holders(key))
+        return self._nameless[key]
+
+    def _take(self, ticket: int) -> _Queued:
+        """It waits no more."""
+        queued = self._queued.pop(ticket)
+        tickets = self._groups[queued.group]
+        del tickets[ticket]
+        if not tickets:
+            del self._groups[queued.group]
+        self._of_key[queued.ask.key] -= 1
+        if not self._of_key[queued.ask.key]:
+            del self._of_key[queued.ask.key]
+        return queued
 
     # Decisions.
 
@@ -218,7 +271,7 @@ class Queue:
         unload: dict[int, list[str]] = {}
         for decision in decisions:
             if isinstance(decision, Bind):
-                queued = self._queued.pop(decision.ticket)
+                queued = self._take(decision.ticket)
                 loads = self._adaptive.is_loading(decision.ticket)
                 if loads:
                     self._loading.add(decision.ticket)

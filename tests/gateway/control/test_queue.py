@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.ledger import Lease
 from olladist.gateway.control.queue import Granted, Queue, machine_of
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import NO_USAGE, Ask, Usage
@@ -184,6 +185,37 @@ def test_a_node_that_leaves_the_inventory_strands_what_waits_for_it() -> None:
     assert fleet.stranded == [2]
 
 
+def test_nodes_that_agree_again_serve_what_comes_then() -> None:
+    """The one that meant something else by the name is gone."""
+    fleet = Fleet(2, tiny=A)
+    fleet.roster.listed(1, (row("tiny", B),))
+    fleet.ask(1, "tiny")
+    fleet.roster.swap([backend(0)])
+    fleet.ask(2, "tiny")
+    if fleet.granted[0].node == 0:
+        fleet.end(1)
+        fleet.queue.tick()
+
+    assert fleet.places[-1] == (2, 0)
+
+
+def test_those_who_wait_are_counted_by_key() -> None:
+    """However they stop waiting."""
+    fleet = Fleet(tiny=A)
+    for number in range(1, 6):
+        fleet.ask(number, "tiny", key="team", deadline=5.0 if number == 3 else 0.0)
+    assert fleet.queue.of_key("team") == 4
+
+    fleet.queue.leave(1, 2)
+    fleet.clock.time += 6
+    fleet.queue.tick()
+    fleet.end(1)
+    assert (fleet.queue.of_key("team"), fleet.queue.of_key("other")) == (1, 0)
+
+    fleet.queue.gone(1)
+    assert fleet.queue.of_key("team") == 0
+
+
 def test_a_client_that_leaves_frees_its_place() -> None:
     """In the queue, or in the slot."""
     fleet = Fleet(tiny=A)
@@ -216,6 +248,24 @@ def test_what_runs_already_takes_its_slot() -> None:
 
     fleet.queue.ended(1, 7, 0, NO_USAGE)
     assert fleet.places == [(8, 0)]
+
+
+def test_nothing_is_counted_where_nothing_waits() -> None:
+    """Under another strategy; what runs when late binding begins has its slots."""
+    fleet = Fleet(tiny=A)
+    fleet.queue.count(None)
+    fleet.queue.runs(1, 7, 0, key("tiny"))
+    fleet.ask(8, "tiny")
+    assert fleet.places == [(8, 0)]
+
+    fleet.end(8)
+    fleet.queue.count([(1, 9, Lease(0, key("tiny")))])
+    fleet.queue.count([(1, 9, Lease(0, key("tiny")))])
+    fleet.ask(10, "tiny")
+    assert fleet.places == [(8, 0)]
+
+    fleet.queue.ended(1, 9, 0, NO_USAGE)
+    assert fleet.places == [(8, 0), (10, 0)]
 
 
 def test_final_chunks_teach_which_node_is_fast() -> None:
