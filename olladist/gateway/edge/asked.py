@@ -1,6 +1,8 @@
 """What a request for inference asks for: of Ollama in its body, of the gateway in header fields of its own. Pure."""
 
 import math
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import zstandard
@@ -32,18 +34,24 @@ class Wants(NamedTuple):
 NOTHING: Final = Wants()
 
 
-def read_asked(head: RequestHead, body: bytes, route: Route, key: Key | None) -> tuple[ModelRequest, Wants]:
-    """Raises BadBody where Ollama would refuse the body, or where a field of ours makes no sense."""
-    lines = [line for line in head.lines if line[0] in _READ]
-    if not lines and key is None and not kept.may_be_kept(route, body):
-        return read_body(body, route), NOTHING  # most requests
-    fields = {name: line.partition(b":")[2].strip(b" \t") for name, line in lines}
+def fields_of(head: RequestHead) -> dict[bytes, bytes]:
+    """The values of the header fields that say something to the gateway, by their names."""
+    return {name: line.partition(b":")[2].strip(b" \t") for name, line in head.lines if name in _READ}
+
+
+def read_asked(fields: Mapping[bytes, bytes], body: bytes, route: Route, key: Key | None) -> tuple[ModelRequest, Wants]:
+    """`fields` are those of `fields_of`. Raises BadBody where Ollama would refuse the body, or where a field of ours makes no sense."""
+    if not fields and not kept.may_be_kept(route, body):
+        return read_body(body, route), _of_key(key.name) if key is not None else NOTHING  # most requests
     if fields.get(b"content-encoding") == b"zstd" and route.dialect is not Dialect.OLLAMA:
         body = _unpacked(body)
     request = read_body(body, route)
     name = key.name if key is not None else ""
     digest = kept.digest(route, name, request, body, fields.get(CACHE_FIELD, b""))
     return request, Wants(name, digest, bool(digest), _deadline(fields.get(TIMEOUT_FIELD)))
+
+
+_of_key = lru_cache(1024)(Wants)  # of nothing else
 
 
 def _unpacked(body: bytes) -> bytes:

@@ -21,8 +21,8 @@ from olladist.gateway.edge.head import (
     RequestHead,
     for_client,
     is_hopeless,
-    read_request,
 )
+from olladist.gateway.edge.heads import Arrival
 from olladist.gateway.edge.upstream import Answer
 from olladist.gateway.edge.worker import Worker
 from olladist.gateway.lease import Key
@@ -99,7 +99,7 @@ class Downstream(asyncio.Protocol):
     def __init__(
         self,
         worker: Worker,
-        begin: "Callable[[Downstream, RequestHead], Exchange]",
+        begin: "Callable[[Downstream, Arrival], Exchange]",
         on_open: "Callable[[Downstream], None]",
         on_close: "Callable[[Downstream], None]",
     ) -> None:
@@ -153,7 +153,10 @@ class Downstream(asyncio.Protocol):
         """
         close = self.must_close or answer.framing == UNTIL_CLOSE
         added += self.cors
-        head = for_client(answer.status, answer.reason, answer.fields, added, chunked=answer.chunked, close=close)
+        if answer.reply is not None:
+            head = answer.reply.for_client(answer.framing, added, close=close)
+        else:
+            head = for_client(answer.status, answer.reason, answer.fields, added, chunked=answer.chunked, close=close)
         self.transport.write(head + rest)
         return close
 
@@ -341,16 +344,16 @@ class Downstream(asyncio.Protocol):
         self._advancing = True
         try:
             while self.state is State.HEAD and self._rest and not self.write_paused:
-                head = self._next_head()
-                if head is None:
+                raw = self._next_head()
+                if raw is None:
                     return
-                self._start(head)
+                self._start(raw)
         except Refused as refusal:
             self.refuse(refusal.status, refusal.text)
         finally:
             self._advancing = False
 
-    def _next_head(self) -> RequestHead | None:
+    def _next_head(self) -> bytes | None:
         rest = self._rest
         while rest.startswith(b"\r\n"):  # RFC 9112 §2.2: some clients end a body with one too many
             rest = self._rest = rest[2:]
@@ -358,7 +361,7 @@ class Downstream(asyncio.Protocol):
         end = rest.find(b"\r\n\r\n", max(0, self._looked_at - 3), limit)
         if end >= 0:
             self._rest = rest[end + 4 :]
-            return read_request(rest[: end + 4])
+            return rest[: end + 4]
         if len(rest) >= limit:
             raise Refused(431, f"the request head has over {limit} bytes")
         if is_hopeless(rest, self._looked_at):
@@ -368,35 +371,53 @@ class Downstream(asyncio.Protocol):
         self._looked_at = len(rest)
         return None
 
-    def _start(self, head: RequestHead) -> None:
-        self.head = head
+    def _start(self, raw: bytes) -> None:
         self._looked_at = 0
-        verdict = self.worker.door.judge(head, self.worker.leases.access)
+        worker = self.worker
+        arrival, length = worker.heads.read(raw, worker.leases.access)
+        head, verdict = arrival.head, arrival.verdict
+        self.head = head
         if isinstance(verdict, Turned):
             self._turn_away(verdict, head)
             return
-        head = self.head = verdict.head
         self.key, self.admin, self.cors = verdict.key, verdict.admin, verdict.cors
-        data, self._rest = self._rest, b""
-        if head.length == 0:
-            self._rest = data
-            self.exchange = self._begin(self, head)
-            self._end_body()
+        if 0 <= length <= len(self._rest):
+            self._start_whole(arrival, length)
             return
+        data, self._rest = self._rest, b""
         self.state = State.BODY
-        self._since = self.worker.loop.time()
+        self._since = worker.loop.time()
         self._pace = Pace(self._since)
         self.resume_reading()
-        self._chunked = Chunked() if head.length == CHUNKED else None
-        self._left = head.length
-        self.exchange = self._begin(self, head)
-        self._room = self.exchange.body_max
-        if self._room is not None and head.length > self._room:
+        self._chunked = Chunked() if length == CHUNKED else None
+        self._left = length
+        exchange = self.exchange = self._begin(self, arrival)
+        self._room = exchange.body_max
+        if self._room is not None and length > self._room:
             self._too_large()
         elif head.expects and not data and self.state is State.BODY:
             self.transport.write(answers.CONTINUE)
         elif data:
             self._body(data)
+
+    def _start_whole(self, arrival: Arrival, length: int) -> None:
+        """The body lies here already, which is how most requests come."""
+        rest = self._rest
+        exchange = self.exchange = self._begin(self, arrival)
+        if length:
+            self.state = State.BODY
+            self._rest = rest[length:]
+            self.resume_reading()
+            self._room = exchange.body_max
+            if self._room is not None and length > self._room:
+                self._too_large()
+                return
+            piece = rest if length == len(rest) else rest[:length]
+            if not self._has_room(piece):
+                return
+            exchange.body(piece)
+        if self.exchange is exchange:
+            self._end_body()
 
     def _turn_away(self, verdict: Turned, head: RequestHead) -> None:
         """Answers without an exchange; the connection goes on where nothing of a body has to be thrown away first."""

@@ -195,13 +195,13 @@ def _read_target(method: bytes, target: bytes) -> tuple[bytes, str]:
     return target, path
 
 
-def for_backend(head: RequestHead, length: int) -> bytes:
-    """The head of a request to an Ollama, whose body is `length` bytes.
+def backend_head(head: RequestHead) -> tuple[bytes, bytes]:
+    """The head of a request to an Ollama: what stands before the length of its body, and after.
 
     Host is what an Ollama on loopback takes (server/routes.go allowedHostsMiddleware), whatever way leads to it.
     """
-    first = b"%b %b HTTP/1.1\r\nHost: 127.0.0.1:11434\r\nContent-Length: %d\r\n" % (head.method, head.target, length)
-    return first + _block(head.lines, _NOT_FOR_BACKENDS, head.named)
+    first = b"%b %b HTTP/1.1\r\nHost: 127.0.0.1:11434\r\nContent-Length: " % (head.method, head.target)
+    return first, b"\r\n" + _block(head.lines, _NOT_FOR_BACKENDS, head.named)
 
 
 _METHODS = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split())

@@ -8,6 +8,7 @@ import asyncio
 from enum import Enum
 
 import structlog
+from msgspec.structs import replace
 
 from olladist.gateway.access import may_use
 from olladist.gateway.edge import answers, retry
@@ -15,7 +16,8 @@ from olladist.gateway.edge.asked import NOTHING, read_asked
 from olladist.gateway.edge.backends import Backend, grant_fields
 from olladist.gateway.edge.connecting import connect
 from olladist.gateway.edge.downstream import Downstream
-from olladist.gateway.edge.head import RequestHead, for_backend
+from olladist.gateway.edge.head import CHUNKED
+from olladist.gateway.edge.heads import Arrival
 from olladist.gateway.edge.held import Held
 from olladist.gateway.edge.kept import Collecting, is_whole, kept_answer_request
 from olladist.gateway.edge.passage import Passage
@@ -46,6 +48,7 @@ class Phase(Enum):
 class Inference:
     __slots__ = (
         "_again",
+        "_arrival",
         "_backend",
         "_body",
         "_client",
@@ -54,7 +57,6 @@ class Inference:
         "_connecting",
         "_first_byte_at",
         "_grant",
-        "_head",
         "_held",
         "_judging",
         "_outcomes",
@@ -79,10 +81,10 @@ class Inference:
         "wants",
     )
 
-    def __init__(self, client: Downstream, head: RequestHead, route: Route) -> None:
+    def __init__(self, client: Downstream, arrival: Arrival, route: Route) -> None:
         # Request.
         self._client = client
-        self._head = head
+        self._arrival = arrival
         self.route = route
         self.dialect: Dialect = route.dialect
         self.body_max: int | None = client.worker.settings.limits.body
@@ -126,7 +128,7 @@ class Inference:
         self._size = len(self._body)
         key = self._client.key
         try:
-            request, self.wants = read_asked(self._head, self._body, self.route, key)
+            request, self.wants = read_asked(self._arrival.said, self._body, self.route, key)
         except BadBody as bad:
             self._answer(bad.status, bad.text, malformed=True)
             return
@@ -177,7 +179,7 @@ class Inference:
         self._grant = grant
         self._sent_at = self._first_byte_at = -1.0
         # HTTP/1.0 clients need bodies without chunks, and that is a matter of the connection.
-        upstream = backend.pool.take() if self._head.minor and not self._from_cache else None
+        upstream = backend.pool.take() if self._arrival.head.minor and not self._from_cache else None
         if upstream is None:
             self._connect(backend)
         else:
@@ -204,7 +206,9 @@ class Inference:
         client, body = self._client, self._body
         self.phase = Phase.OVER
         self._forget_body()
-        passage = Passage(client, self._head)
+        head = self._arrival.head
+        length = head.length if head.length == CHUNKED else self._size
+        passage = Passage(client, replace(head, length=length))
         client.exchange = passage
         passage.body(body)
         passage.body_ended()
@@ -215,7 +219,7 @@ class Inference:
         self.phase = Phase.CONNECTING
         worker = self._client.worker
         pool = None if self._from_cache else backend.pool
-        upstream = Upstream(pool) if self._head.minor else PlainUpstream()
+        upstream = Upstream(pool) if self._arrival.head.minor else PlainUpstream()
         self._connecting = worker.start(connect(backend.address, upstream, self, worker.settings.connect_seconds))
 
     def connected(self, upstream: Upstream) -> None:
@@ -238,7 +242,8 @@ class Inference:
         if self._from_cache:
             upstream.send(self, kept_answer_request(self.wants.cache))
         else:
-            upstream.send(self, for_backend(self._head, len(self._body)), self._body)
+            arrival = self._arrival
+            upstream.send(self, b"%b%d%b%b" % (arrival.before, self._size, arrival.after, self._body))
         if self._client.write_paused:  # by what an earlier answer has left behind
             upstream.pause()
 

@@ -16,13 +16,13 @@ from olladist.errors import GatewayError
 from olladist.gateway.child import raise_descriptor_limit, receive_settings, start_log, when_parent_ends
 from olladist.gateway.edge.backends import Backends
 from olladist.gateway.edge.downstream import Downstream, Exchange
-from olladist.gateway.edge.head import RequestHead
+from olladist.gateway.edge.heads import Arrival
 from olladist.gateway.edge.inference import Inference
 from olladist.gateway.edge.leases import Leases
 from olladist.gateway.edge.passage import Passage
 from olladist.gateway.edge.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, Certificate
 from olladist.gateway.edge.upstream import IDLE_SECONDS
-from olladist.gateway.edge.worker import Worker, leased_route
+from olladist.gateway.edge.worker import Worker
 from olladist.gateway.settings import Settings
 
 # Linux cuts it to net.core.somaxconn, 4096 on Debian.
@@ -125,9 +125,9 @@ class Edge:
         return len(left)
 
 
-def _begin(client: Downstream, head: RequestHead) -> Exchange:
-    route = leased_route(head.method, head.path)
-    return Passage(client, head) if route is None else Inference(client, head, route)
+def _begin(client: Downstream, arrival: Arrival) -> Exchange:
+    route = arrival.route
+    return Passage(client, arrival.head) if route is None else Inference(client, arrival, route)
 
 
 async def _run(number: int, settings: Settings, listening: Sequence[socket.socket]) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol, cast
 import httptools
 
 from olladist.gateway.edge.head import CHUNKED, UNTIL_CLOSE, Field, response_framing
+from olladist.gateway.edge.replies import Replies, Reply
 
 # Heads of Ollama have 150 bytes. Go's client stops at 1 MiB, nginx at 8 KiB.
 HEAD_BYTES_MAX = 64 * 2**10
@@ -46,6 +47,7 @@ class Answer(Protocol):
     reason: bytes
     fields: list[Field]
     framing: int
+    reply: Reply | None
 
     @property
     def chunked(self) -> bool: ...
@@ -54,9 +56,10 @@ class Answer(Protocol):
 class Pool:
     """The idle connections to one address, the one used last on top."""
 
-    __slots__ = ("idle", "is_open")
+    __slots__ = ("idle", "is_open", "replies")
 
     def __init__(self) -> None:
+        self.replies = Replies()
         self.idle: list[Upstream] = []
         self.is_open = True
 
@@ -80,6 +83,7 @@ class Pool:
 
 class Upstream(asyncio.Protocol):
     __slots__ = (
+        "_begun",
         "_extra",
         "_interim",
         "_paused",
@@ -95,6 +99,7 @@ class Upstream(asyncio.Protocol):
         "pool",
         "reason",
         "received",
+        "reply",
         "sink",
         "status",
         "transport",
@@ -115,6 +120,7 @@ class Upstream(asyncio.Protocol):
 
     def _clear(self) -> None:
         self.sink: Callable[[bytes], None] | None = None
+        self.reply: Reply | None = None
         self.status = 0
         self.reason = b""
         self.fields: list[Field] = []
@@ -125,6 +131,7 @@ class Upstream(asyncio.Protocol):
         self.received = 0
         self.last.clear()
         self._raw = b""
+        self._begun = False
         self._interim = 0
         self._extra = False
 
@@ -191,6 +198,11 @@ class Upstream(asyncio.Protocol):
             # Nobody has asked: what it says would be taken for the answer to the next request.
             self.abort()
             return
+        if not self._begun:
+            self._begun = True
+            if self.pool is not None and (found := self.pool.replies.find(data)):
+                self._at_once(data, *found)
+                return
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
@@ -202,6 +214,14 @@ class Upstream(asyncio.Protocol):
             self._body(self.sink, data)
         else:
             self._head(data)
+
+    def _at_once(self, data: bytes, reply: Reply, end: int) -> None:
+        """All of an answer, after a head that is known."""
+        self.reply = reply
+        self.status, self.reason, self.fields = reply.status, reply.reason, reply.fields
+        self.framing = len(data) - end
+        self.keep = self.whole = self.complete = True
+        self._body_begins(data[end:])
 
     def _body(self, sink: Callable[[bytes], None], data: bytes) -> None:
         self.last.append(data)
@@ -230,6 +250,8 @@ class Upstream(asyncio.Protocol):
                 return
             end = raw.index(b"\r\n\r\n", end) + 4
         self._raw = b""
+        if self.keep and self.framing >= 0 and self.status == 200 and not self._interim and self.pool is not None:
+            self.pool.replies.remember(raw[:end], self.status, self.reason, self.fields)
         self._body_begins(raw[end:])
 
     def _body_begins(self, rest: bytes) -> None:

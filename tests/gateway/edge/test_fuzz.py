@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from olladist.gateway.edge.backends import Backends
 from olladist.gateway.edge.downstream import Downstream
-from olladist.gateway.edge.head import RequestHead
+from olladist.gateway.edge.heads import Arrival
 from olladist.gateway.edge.leases import Leases
 from olladist.gateway.edge.upstream import Pool, Upstream
 from olladist.gateway.edge.worker import Worker
@@ -119,7 +119,8 @@ def listen(worker: Worker, pieces: Sequence[bytes]) -> tuple[list[Heard], bytes,
     """What the exchanges hear of a connection that brings these pieces, what it is answered, and whether that ends it."""
     heard: list[Heard] = []
 
-    def begin(client: Downstream, head: RequestHead) -> Echo:
+    def begin(client: Downstream, arrival: Arrival) -> Echo:
+        head = arrival.head
         heard.append(Heard(head.method, head.target))
         return Echo(client, heard[-1])
 

@@ -8,7 +8,7 @@ from olladist.gateway.edge.head import (
     UNTIL_CLOSE,
     Refused,
     RequestHead,
-    for_backend,
+    backend_head,
     for_client,
     for_control,
     is_hopeless,
@@ -195,7 +195,7 @@ def test_what_goes_to_a_backend_has_one_plain_framing(raw: bytes) -> None:
     except Refused:
         return
 
-    sent = for_backend(head, 42)
+    sent = b"42".join(backend_head(head))
 
     again = read_request(sent)
     assert (again.method, again.target, again.length) == (head.method, head.target, 42)
@@ -212,7 +212,7 @@ def test_what_a_client_shows_to_the_gateway_stays_there() -> None:
         b"Proxy-Authorization: s\r\nKeep-Alive: 5\r\nTransfer-Encoding: chunked\r\naccept:  text/plain\r\nUser-Agent: \xe9\r\n\r\n"
     )
 
-    assert for_backend(head, 7) == (
+    assert b"7".join(backend_head(head)) == (
         b"POST /api/chat?x HTTP/1.1\r\nHost: 127.0.0.1:11434\r\nContent-Length: 7\r\naccept:  text/plain\r\nUser-Agent: \xe9\r\n\r\n"
     )
 

@@ -1,0 +1,62 @@
+"""Heads of answers that have come before: a backend sends the same one for a second (Date), but for the length of the body.
+
+An answer that comes whole in one piece after such a head needs no parser: where it ends is told by its length alone.
+"""
+
+from typing import Final
+
+import msgspec
+
+from olladist.gateway.edge.head import Field, for_client
+from olladist.gateway.edge.heads import split_length
+
+# One a second of each kind that a backend sends; 1 KB each.
+REPLIES_MAX: Final = 32
+HEAD_BYTES_MAX: Final = 1024
+_ADDED_MAX: Final = 16
+
+
+class Reply(msgspec.Struct):
+    """The head of an answer of a known length that leaves its connection open, and the same as clients have got it."""
+
+    status: int
+    reason: bytes
+    fields: list[Field]
+    written: dict[tuple[bytes, bool], tuple[bytes, bytes]] = msgspec.field(default_factory=dict)
+
+    def for_client(self, length: int, added: bytes, *, close: bool) -> bytes:
+        """As head.for_client, for a body of `length`."""
+        known = self.written.get((added, close))
+        if known is None:
+            head = for_client(self.status, self.reason, self.fields, added, chunked=False, close=close)
+            before, after, _ = split_length(head)
+            known = before, after
+            if len(self.written) >= _ADDED_MAX:
+                self.written.clear()
+            self.written[added, close] = known
+        return b"%b%d%b" % (known[0], length, known[1])
+
+
+class Replies:
+    """What one backend has sent. A parser has read each of these heads once, byte for byte."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], Reply] = {}
+
+    def find(self, data: bytes) -> tuple[Reply, int] | None:
+        """The head of a whole answer, and where its body begins; None for one that must be parsed."""
+        end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
+        before, after, length = split_length(data[:end])
+        reply = self._known.get((before, after)) if length == len(data) - end and before else None
+        return (reply, end) if reply is not None else None
+
+    def remember(self, raw: bytes, status: int, reason: bytes, fields: list[Field]) -> None:
+        """`raw` is a head that a parser has read, of an answer with a length on a connection that stays open."""
+        before, after, _ = split_length(raw)
+        if not before or len(raw) > HEAD_BYTES_MAX or sum(name == b"content-length" for name, _, _ in fields) != 1:
+            return
+        if len(self._known) >= REPLIES_MAX:
+            self._known.clear()
+        self._known[before, after] = Reply(status, reason, fields)
