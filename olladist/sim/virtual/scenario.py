@@ -19,18 +19,27 @@ LOAD_RATE = 1.5 * GB
 
 
 class Host(NamedTuple):
-    """`speed` 1 is a middling GPU; `slots` for each of at most `models_max` models in memory; `load_rate` in bytes per second."""
+    """`speed` 1 is a middling GPU; `slots` for each of at most `models_max` models in memory; `load_rate` in bytes per second.
+
+    `load_start` are the seconds that a runner needs before it reads a byte. `sharing` is how much requests slow each other down (sharing.py).
+    """
 
     name: str
     speed: float
     slots: int
     models_max: int
     load_rate: float
+    load_start: float = 0.0
+    sharing: float = 0.0
 
 
 class Model(NamedTuple):
+    """`size` in bytes. The rates are tokens per second on a host of speed 1, where they were measured; 0 where its size tells them."""
+
     name: str
-    size: float  # bytes
+    size: float
+    prompt_rate: float = 0.0
+    output_rate: float = 0.0
 
 
 class Job(NamedTuple):
@@ -113,11 +122,13 @@ def replayed(shape: Shape, jobs: tuple[Job, ...]) -> Scenario:
 def seconds_of(host: Host, model: Model, prompt: float, output: float) -> tuple[float, float]:
     """(until the first token, from then to the end) for a request that has a slot."""
     factor = host.speed * REFERENCE / model.size
-    return prompt / (PROMPT_RATE * factor), output / (OUTPUT_RATE * factor)
+    prompts = model.prompt_rate * host.speed or PROMPT_RATE * factor
+    outputs = model.output_rate * host.speed or OUTPUT_RATE * factor
+    return prompt / prompts, output / outputs
 
 
 def load_seconds(host: Host, model: Model) -> float:
-    return model.size / host.load_rate
+    return host.load_start + model.size / host.load_rate
 
 
 def _host(number: int, shape: Shape) -> Host:

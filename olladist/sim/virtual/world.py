@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from olladist.scheduling.adaptive import Bind, Decision
 from olladist.sim.virtual.host import Loading, Running, VirtualHost
 from olladist.sim.virtual.scenario import Job, Scenario
+from olladist.sim.virtual.sharing import Sharing
 
 # The pace at which a placement may look around; the gateway's is the same.
 TICK = 1.0
@@ -19,7 +20,7 @@ class Placement(Protocol):
     def arrive(self, job: Job, tried: frozenset[int], now: float) -> Sequence[Decision]: ...
 
     def started(self, job: Job, host: VirtualHost, load: float, now: float) -> Sequence[Decision]:
-        """The first token; `load` are the seconds that this request has waited for its model to be loaded."""
+        """The first token; `load` is when it got its slot there, and so the latest that its model can have been loaded."""
         ...
 
     def finished(self, job: Job, host: VirtualHost, running: Running, now: float) -> Sequence[Decision]: ...
@@ -53,6 +54,7 @@ class Outcome(NamedTuple):
 class _Try:
     host: VirtualHost
     running: Running | None = None
+    began: float = -1.0
     first: float = -1.0
 
 
@@ -70,6 +72,7 @@ class World(Generic[PlacementT]):
     _epochs: dict[int, int] = field(
         default_factory=dict
     )  # of hosts: a load that was under way when one failed is never done
+    _shared: dict[int, Sharing] = field(default_factory=dict)  # by hosts whose requests slow each other down
 
     def run(self) -> None:
         """To the end of the last job."""
@@ -106,9 +109,34 @@ class World(Generic[PlacementT]):
                 self._at(self.now + thing.seconds, self._loaded, host, thing.model, epoch)
             else:
                 attempt = self._tries[thing.number]
-                attempt.running = thing
+                attempt.running, attempt.began = thing, self.now
+                if host.host.sharing:
+                    self._run_beside(host, thing.number, thing.prompt)
+                    continue
                 self._at(self.now + thing.prompt, self._first, thing.number, attempt)
                 self._at(self.now + thing.prompt + thing.output, self._finish, thing.number, attempt)
+
+    def _run_beside(self, host: VirtualHost, number: int, seconds: float) -> None:
+        """As `_begin`, where others make it slower: who comes or goes changes when each gets to its next token."""
+        sharing = self._shared.setdefault(host.number, Sharing(host.host.sharing))
+        sharing.begin(number, self.scenario.jobs[number].model, seconds, self.now)
+        self._expect(sharing)
+
+    def _expect(self, sharing: Sharing) -> None:
+        if mark := sharing.next_mark():
+            self._at(max(mark.at, self.now), self._reached, sharing, sharing.version, mark.number)
+
+    def _reached(self, sharing: Sharing, version: int, number: int) -> None:
+        if version != sharing.version:
+            return
+        attempt = self._tries[number]
+        sharing.leave(number, self.now)
+        if attempt.first < 0.0 and attempt.running is not None:
+            self._run_beside(attempt.host, number, attempt.running.output)
+            self._first(number, attempt)
+        else:
+            self._expect(sharing)
+            self._finish(number, attempt)
 
     # Events.
 
@@ -124,7 +152,7 @@ class World(Generic[PlacementT]):
             return  # its host has failed since
         attempt.first = self.now
         job = self.scenario.jobs[number]
-        self._decide(self.placement.started(job, attempt.host, self.now - attempt.running.prompt, self.now))
+        self._decide(self.placement.started(job, attempt.host, attempt.began, self.now))
 
     def _finish(self, number: int, attempt: _Try) -> None:
         if self._tries.get(number) is not attempt or attempt.running is None:
@@ -133,7 +161,8 @@ class World(Generic[PlacementT]):
         job = self.scenario.jobs[number]
         self._end(job, attempt, cut=False)
         self._begin(attempt.host, attempt.host.finish(number, self.now))
-        self._decide(self.placement.finished(job, attempt.host, attempt.running, self.now))
+        took = Running(number, attempt.first - attempt.began, self.now - attempt.first)
+        self._decide(self.placement.finished(job, attempt.host, took, self.now))
 
     def _end(self, job: Job, attempt: _Try, *, cut: bool) -> None:
         tries = len(self._tried[job.number])
@@ -144,6 +173,8 @@ class World(Generic[PlacementT]):
         """What had not begun to answer comes again, elsewhere; a stream is cut."""
         host = self.hosts[number]
         self._epochs[number] = self._epochs.get(number, 0) + 1
+        if sharing := self._shared.pop(number, None):
+            sharing.version += 1
         lost = host.fail()
         self._decide(self.placement.failed(host, self.now))
         for job in lost:

@@ -1,0 +1,54 @@
+"""Requests on one host that slow each other down: how far each is, and which gets to its next mark first.
+
+A GPU has one memory bus and a CPU its cores. Runners take turns as processes do, and what is in the slots of one runner runs in one
+batch (runner/llamarunner): so a request has its runner's part of the host, divided by those beside it in that runner.
+"""
+
+from collections import Counter
+from typing import NamedTuple
+
+
+class Mark(NamedTuple):
+    """Request `number` has nothing left of what it was to do, at the time `at` if nothing changes before."""
+
+    at: float
+    number: int
+
+
+class Sharing:
+    """`degree` 0: none is slower for the others; 1: all of them together are as fast as one alone. Times are of any clock, and never go back."""
+
+    def __init__(self, degree: float) -> None:
+        self.version = 0  # of what `next_mark` is told by: a mark of another version is none any more
+        self._degree = degree
+        self._models: dict[int, str] = {}
+        self._left: dict[int, float] = {}  # seconds that it would take alone
+        self._slower: dict[int, float] = {}  # so many times
+        self._now = 0.0
+
+    def begin(self, number: int, model: str, seconds: float, now: float) -> None:
+        """The request runs, and would be at its mark in so many seconds if it were alone."""
+        self._pass(now)
+        self._models[number], self._left[number] = model, seconds
+        self._divide()
+
+    def leave(self, number: int, now: float) -> None:
+        self._pass(now)
+        del self._models[number], self._left[number]
+        self._divide()
+
+    def next_mark(self) -> Mark | None:
+        marks = (Mark(self._now + left * self._slower[number], number) for number, left in self._left.items())
+        return min(marks, default=None)
+
+    def _pass(self, now: float) -> None:
+        for number in self._left:
+            self._left[number] = max(0.0, self._left[number] - (now - self._now) / self._slower[number])
+        self._now = now
+
+    def _divide(self) -> None:
+        self.version += 1
+        beside = Counter(self._models.values())
+        self._slower = {
+            number: 1.0 + self._degree * (len(beside) * beside[model] - 1) for number, model in self._models.items()
+        }
