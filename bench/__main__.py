@@ -6,15 +6,21 @@ Options: `--quick` fewer and smaller rounds, `--only olladist,haproxy` those pro
 import argparse
 from collections.abc import Callable
 
-from bench import fleet, gateway
+from bench import fleet, gateway, streams
 
 
 def the_gateway(options: argparse.Namespace) -> str:
     return gateway.table(gateway.run(options.only, gateway.QUICK if options.quick else gateway.FULL))
 
 
+def slow_streams(options: argparse.Namespace) -> str:
+    sizes = streams.QUICK if options.quick else streams.FULL
+    return streams.table(streams.run(options.only, sizes), sizes)
+
+
 TABLES: dict[str, Callable[[argparse.Namespace], str]] = {
     "gateway": the_gateway,
+    "streams": slow_streams,
     "fleet": lambda _: fleet.table(fleet.run()),
 }
 

@@ -37,3 +37,8 @@ def pin(pids: list[int], core: int) -> None:
     for pid in pids:
         for task in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(task.name), {core})
+
+
+def descriptors(pids: list[int]) -> int:
+    """How many sockets and files they have open."""
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)

@@ -5,17 +5,14 @@ The proxy runs alone on one core, load generator and backends on another. A run 
 
 import os
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import msgspec
-
 from bench import cpu, proxies
-from bench.load import Load, Result
-from bench.processes import LOAD_CORE, backends, module
+from bench.load import Load, Result, loaded, quantile
+from bench.processes import LOAD_CORE, backends
 from bench.proxies import KEY
 
 BACKENDS, LINES = 3, 100
@@ -50,19 +47,6 @@ class Cost:
     burst_p99: float
     line_p99: float
     memory: float
-
-
-def loaded(load: Load) -> Result:
-    """Runs the load in a process on the core for it."""
-    words = module("bench.load", msgspec.json.encode(load).decode())
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    return msgspec.json.decode(done.stdout, type=Result)
-
-
-def quantile(values: list[float], part: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * part))] if values else float("nan")
 
 
 def measure(port: int, pids: list[int], sizes: Sizes) -> Cost:

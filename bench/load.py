@@ -6,9 +6,12 @@ Prints one JSON document: what `Result` says.
 """
 
 import asyncio
+import contextlib
 import json
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import cast
 
@@ -16,8 +19,11 @@ import msgspec
 import uvloop
 
 from bench import stub
+from bench.processes import module
 
 BODY_BYTES = 600
+# So many connections are made at the same time: a backlog has 4096 places.
+CONNECTING = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class Load:
     key: str = ""
     lines: int = 0
     every: float = 0
+    hold: float = 0
     spread: float = 0
     burst: bool = False
 
@@ -54,7 +61,7 @@ class Result:
 
 def request(load: Load) -> bytes:
     """Its prompt begins with 8 digits, for `%`, so that no two are alike."""
-    prompt = f"%08d lines={load.lines} every={load.every} "
+    prompt = f"%08d lines={load.lines} every={load.every} hold={load.hold} "
     said: dict[str, object] = {"model": "stub", "stream": bool(load.lines)}
     name = "input" if load.path == "/api/embed" else "prompt"
     bare = len(json.dumps(said | {name: prompt % 0}))
@@ -134,11 +141,12 @@ class Client(asyncio.Protocol):
 
 async def run(load: Load) -> Result:
     loop, left, result = asyncio.get_running_loop(), [load.requests], Result()
-    message = request(load)
+    message, connecting = request(load), asyncio.Semaphore(CONNECTING)
 
     async def client(number: int) -> Client:
         await asyncio.sleep(load.spread * number / load.connections)
-        made = (await loop.create_connection(lambda: Client(load, message, left, result), load.address, load.port))[1]
+        async with connecting:
+            _, made = await loop.create_connection(lambda: Client(load, message, left, result), load.address, load.port)
         await made.finished
         return made
 
@@ -150,6 +158,35 @@ async def run(load: Load) -> Result:
             each.again()
         await asyncio.gather(*(each.finished for each in clients))
     return result
+
+
+@contextlib.contextmanager
+def loading(load: Load) -> Iterator[Callable[[], Result]]:
+    """Runs the load in a process on the core for it; what is given waits for its end. Raises RuntimeError where it fails."""
+    words = module("bench.load", msgspec.json.encode(load).decode())
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def result() -> Result:
+        out, err = process.communicate()
+        if process.returncode:
+            raise RuntimeError(err.decode().strip().splitlines()[-1])
+        return msgspec.json.decode(out, type=Result)
+
+    try:
+        yield result
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def loaded(load: Load) -> Result:
+    with loading(load) as result:
+        return result()
+
+
+def quantile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))] if values else float("nan")
 
 
 if __name__ == "__main__":
