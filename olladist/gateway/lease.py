@@ -65,6 +65,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=2):
     deadline: float = 0.0  # seconds the client waits (X-Ollama-Timeout); 0: for ever
     options: str = ""  # those that make Ollama load the model anew where others are in use, "" for none
     only: str = ""  # "": whoever can; "fallback": what stands in, for enough have failed; "cache": a kept answer, for two have died
+    load: bool = False  # there is nothing to answer: the model is just to be in memory
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
@@ -118,6 +119,7 @@ class Table(msgspec.Struct, frozen=True, array_like=True, tag=4):
     revision: int
     mode: str  # distributed, local, standalone
     backends: tuple[Backend, ...]
+    late: bool = False  # no more requests for a model at once than slots: who is alone lets the rest wait
 
 
 class Grant(msgspec.Struct, frozen=True, array_like=True, tag=5):

@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from olladist.gateway.control import fallback, refusals
 from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Role
 from olladist.gateway.control.ledger import Lease, Ledger
@@ -84,6 +86,8 @@ class Dispatcher:
         self._designated = designated
         self.queue = Queue(roster, now, self._granted, self._stranded)
         self.strategy = strategy
+        self._order = roster.serving.order
+        roster.told.append(self._told)  # after the queue's own
         self.answered: Answered = _nobody  # hears of answers that come later
         self.priorities: Mapping[str, int] = {}  # of API keys
         self.waiting_max = WAITING_MAX
@@ -101,14 +105,18 @@ class Dispatcher:
     def strategy(self, strategy: Strategy) -> None:
         """The queue counts what runs where it decides: from the ledger on when it begins to."""
         self._strategy = strategy
-        self.queue.count(self.ledger.all() if strategy is Strategy.ADAPTIVE else None)
+        held = (each for each in self.ledger.all() if not _is_cloud(each[2].model))
+        self.queue.count(held if strategy is Strategy.ADAPTIVE else None)
 
     def hello(self, worker: int, hello: Hello) -> None:
         """Counts what the worker runs already. What runs on a backend that has left the table is nobody's load."""
         numbers = {backend.node: number for number, backend in self.roster.backends.items()}
         for held in hello.held:
             if held.node in numbers:
-                self._hold(worker, held.id, Lease(numbers[held.node], _key(held.model)))
+                number, key = numbers[held.node], _key(held.model)
+                self.ledger.hold(worker, held.id, Lease(number, key))
+                if not _is_cloud(held.model):
+                    self.queue.runs(worker, held.id, number, key)
 
     def ask(self, worker: int, ask: Ask) -> Grant | Refuse | None:
         """None where the answer comes later, by a call of `answered`. Raises ValueError for an id that is held already."""
@@ -116,11 +124,8 @@ class Dispatcher:
             raise ValueError(f"ask {ask.id} is granted already")
         key = _key(ask.model)
         answer = self._decide(worker, key, ask)
-        if isinstance(answer, Refuse):
-            self.outcomes["refused"] += 1
-        elif answer is not None:
-            self._hold(worker, ask.id, Lease(answer.backend, key))
-            self.outcomes["granted"] += 1
+        if answer is not None:
+            self._count(worker, key, ask, answer)
         return answer
 
     def anybody(self, worker: int, ask: Ask) -> Grant | None:
@@ -132,10 +137,10 @@ class Dispatcher:
         well = [number for number in roster.in_play() if roster.seen[number].state is State.UP]
         if not well or ask.only or ask.tried:
             return None
-        chosen = min(well, key=lambda number: self.ledger.in_flight.get(number, 0))
-        self._hold(worker, ask.id, Lease(chosen, _key(ask.model)))
-        self.outcomes["granted"] += 1
-        return Grant(ask.id, chosen, final=True)
+        chosen = min(well, key=self._in_flight)
+        answer = Grant(ask.id, chosen, final=True)
+        self._count(worker, _key(ask.model), ask, answer)
+        return answer
 
     def first(self, worker: int, first: First) -> None:
         self.queue.started(worker, first.id)
@@ -143,8 +148,16 @@ class Dispatcher:
     def tick(self) -> None:
         """About once a second."""
         for worker, ask, position in self.queue.tick():
-            self.outcomes["refused"] += 1
-            self.answered(worker, ask, refusals.too_late(ask, position), ())
+            key = _key(ask.model)
+            answer = self._instead(key, ask, fallback.LATE) or refusals.too_late(ask, position)
+            self._count(worker, key, ask, answer)
+            self.answered(worker, ask, answer, ())
+
+    def follow(self, strategy: Strategy) -> None:
+        """From now on requests are placed like this, those too that wait."""
+        if strategy is not self.strategy:
+            self.strategy = strategy
+            self.queue.give_back()
 
     def done(self, worker: int, done: Done) -> None:
         """Releases what the worker held under this id, and takes what happened as evidence about the backend."""
@@ -180,24 +193,44 @@ class Dispatcher:
         for role in fallback.roles(serving, ask.only):
             holders = self._holders(key, role)
             if role is Role.NODE and self.strategy is Strategy.ADAPTIVE and self._may_wait(holders, ask):
-                return self._wait(worker, holders, key, ask)
+                if ask.load and (ready := [n for n in self.queue.loaded(key, ask.options) if n in holders]):
+                    # Nothing is to be answered, so it takes no slot: Ollama answers as soon as the model is in memory.
+                    return self._grant(min(ready, key=self._in_flight), role, key, ask)
+                if self._is_full(ask):
+                    return self._instead(key, ask, fallback.FULL) or refusals.queue_full(ask)
+                self._wait(worker, holders, key, ask)
+                return None
             chosen = self._choose(holders, key, ask)
             if chosen is not None:
                 return self._grant(chosen, role, key, ask)
-        if ask.cache and serving.uses_cache and self._may_exist(key) and self._has_kept(key, ask.cache):
-            return Grant(ask.id, CACHE_ID, Role.CACHE.value, self._reason(key, ask))
-        return refusals.refuse(ask, self.roster, key)
+        return self._kept_answer(key, ask) or refusals.refuse(ask, self.roster, key)
 
-    def _grant(self, chosen: int, role: Role, key: str, ask: Ask, *, first: bool = False, position: int = 0) -> Grant:
+    def _instead(self, key: str, ask: Ask, why: str) -> Grant | None:
+        """What stands in for nodes that have the model and no slot for it."""
+        for role in fallback.roles(self.roster.serving, ask.only):
+            if role is not Role.NODE and (chosen := self._choose(self._holders(key, role), key, ask)) is not None:
+                return self._grant(chosen, role, key, ask, why)
+        return self._kept_answer(key, ask, why)
+
+    def _kept_answer(self, key: str, ask: Ask, why: str = "") -> Grant | None:
+        if not (
+            ask.cache and self.roster.serving.uses_cache and self._may_exist(key) and self._has_kept(key, ask.cache)
+        ):
+            return None
+        return Grant(ask.id, CACHE_ID, Role.CACHE.value, why or self._reason(key, ask))
+
+    def _grant(self, chosen: int, role: Role, key: str, ask: Ask, why: str = "") -> Grant:
         standing_in = fallback.word(self.roster.serving, role)
-        reason = self._reason(key, ask) if standing_in else ""
-        keep = self._keeps(chosen, key, ask)
-        return Grant(ask.id, chosen, standing_in, reason, keep=keep, first=first, position=position)
+        reason = (why or self._reason(key, ask)) if standing_in else ""
+        return Grant(ask.id, chosen, standing_in, reason, keep=self._keeps(chosen, key, ask))
 
-    def _hold(self, worker: int, number: int, lease: Lease) -> None:
-        """Counts a request that was not given its slot by the queue: it takes one all the same."""
-        self.ledger.hold(worker, number, lease)
-        self.queue.runs(worker, number, lease.backend, lease.model)
+    def _count(self, worker: int, key: str, ask: Ask, answer: Grant | Refuse) -> None:
+        """An answer that is not the queue's. Such a grant takes none of the slots that the queue gives."""
+        if isinstance(answer, Refuse):
+            self.outcomes["refused"] += 1
+        else:
+            self.outcomes["granted"] += 1
+            self.ledger.hold(worker, ask.id, Lease(answer.backend, key))
 
     # The queue.
 
@@ -206,19 +239,29 @@ class Dispatcher:
         seen = self.roster.seen
         return any(number not in ask.tried and seen[number].state is not State.DOWN for number in holders)
 
-    def _wait(self, worker: int, holders: Collection[int], key: str, ask: Ask) -> Refuse | None:
-        if len(self.queue) >= self.waiting_max or (ask.key and self.queue.of_key(ask.key) >= WAITING_MAX_OF_KEY):
-            return refusals.queue_full(ask)
+    def _is_full(self, ask: Ask) -> bool:
+        return len(self.queue) >= self.waiting_max or bool(ask.key and self.queue.of_key(ask.key) >= WAITING_MAX_OF_KEY)
+
+    def _in_flight(self, number: int) -> int:
+        return self.ledger.in_flight.get(number, 0)
+
+    def _told(self) -> None:
+        """Another mode may have no use for nodes, or for others first: who waits for one is placed anew."""
+        before, self._order = self._order, self.roster.serving.order
+        if self._order[0] is not before[0] or Role.NODE not in self._order:
+            self.queue.give_back()
+
+    def _wait(self, worker: int, holders: Collection[int], key: str, ask: Ask) -> None:
         avoid = {number for number in holders if self._avoid and self._avoided(Lease(number, key))}
         others = any(number not in avoid for number in holders if self._may_wait((number,), ask))
         self.queue.arrive(worker, ask, key, avoid if others else (), self.priorities.get(ask.key, 0))
-        return None
 
     def _granted(self, granted: Granted) -> None:
         ask, key = granted.ask, _key(granted.ask.model)
         self.ledger.hold(granted.worker, ask.id, Lease(granted.node, key))
         self.outcomes["granted"] += 1
-        grant = self._grant(granted.node, Role.NODE, key, ask, first=granted.loads, position=granted.position)
+        grant = self._grant(granted.node, Role.NODE, key, ask)
+        grant = replace(grant, first=granted.loads, position=granted.position)
         self.answered(granted.worker, ask, grant, granted.unload)
 
     def _stranded(self, worker: int, ask: Ask) -> None:

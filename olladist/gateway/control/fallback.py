@@ -13,6 +13,10 @@ _WORDS: Final = {Role.NODE: "nodes", Role.LOCAL: "local", Role.CACHE: "cache"}
 DOWN: Final = "is down"
 DRAINED: Final = "is drained"
 
+# Why none of those who have a model was waited for.
+FULL: Final = "too many requests wait for the hosts that have it"
+LATE: Final = "no slot was free within the time of X-Ollama-Timeout"
+
 # A header is read by people; /api/distributed/nodes has them all.
 _NAMES_MAX: Final = 5
 

@@ -28,6 +28,7 @@ from olladist.gateway.lease import (
     Unpacker,
     pack,
 )
+from olladist.inventory.model import Strategy
 from olladist.scheduling.health import State
 
 log = structlog.get_logger()
@@ -73,7 +74,7 @@ class LeaseServer:
         self._access = pack(Access())
         self.keep: Callable[[Keep], None] = lambda _: None  # what becomes of an answer that a worker hands over
         dispatcher.roster.listeners.append(self._changed)
-        dispatcher.roster.told.append(self._new_table)
+        dispatcher.roster.told.append(self.new_table)
 
     async def run(self, path: Path, listening: Callable[[], None] = lambda: None) -> None:
         """Serves `path` until it is cancelled; a socket that a predecessor left there is replaced."""
@@ -198,9 +199,10 @@ class LeaseServer:
 
     def _changed(self, change: Change) -> None:
         if _in_table(change.before) != _in_table(change.after):
-            self._new_table()
+            self.new_table()
 
-    def _new_table(self) -> None:
+    def new_table(self) -> None:
+        """What workers were told last is not true any more."""
         self._table = b""
         self._stale.set()
 
@@ -219,7 +221,8 @@ class LeaseServer:
             roster = self.dispatcher.roster
             backends = roster.for_workers()
             self._listed = frozenset(backend.id for backend in backends)
-            self._table = pack(Table(self._revision, roster.serving.mode.value, backends))
+            late = self.dispatcher.strategy is Strategy.ADAPTIVE
+            self._table = pack(Table(self._revision, roster.serving.mode.value, backends, late))
         return self._table
 
 

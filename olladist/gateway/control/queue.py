@@ -174,6 +174,15 @@ class Queue:
         contents = self._identities.of(key)
         return f"{contents}|{options}" if options else contents
 
+    def loaded(self, key: str, options: str = "") -> list[int]:
+        """The nodes that have the model in memory, or are loading it, and may get more."""
+        identity = self.identity(key, options)
+        return [number for number, each in self._adaptive.machines.items() if each.up and identity in each.runners]
+
+    def give_back(self) -> None:
+        """All that wait, in the order in which they came: for how they are placed has changed."""
+        self._strand(tuple(self._queued))
+
     def resize(self) -> None:
         """Slots and room of nodes may be others in an inventory that was read again."""
         for number, backend in self._roster.nodes.items():
@@ -230,9 +239,13 @@ class Queue:
 
     def _look_after_stranded(self) -> None:
         for group, tickets in tuple(self._groups.items()):
-            if group.identity == self.identity(group.key, group.options) and self._may_be_served(group):
-                continue
-            for ticket in tuple(tickets):
+            if group.identity != self.identity(group.key, group.options) or not self._may_be_served(group):
+                self._strand(tuple(tickets))
+
+    def _strand(self, tickets: Iterable[int]) -> None:
+        """One that is placed anew may wait again, and what is done then may give a slot to another of them."""
+        for ticket in tickets:
+            if ticket in self._queued:
                 queued = self._take(ticket)
                 self._adaptive.leave(ticket, self._now())
                 self._stranded(queued.worker, queued.ask)

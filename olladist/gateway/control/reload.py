@@ -82,7 +82,6 @@ class Reload:
     def apply(self) -> None:
         """Has the roster hold what is declared, under the numbers that nodes have had."""
         now = self._declared.now
-        self._dispatcher.strategy = now.strategy
         tunnels = Path(self._settings.run_dir) / "tunnels"
         local = self._roster.serving.local
         self._ids = numbered(
@@ -91,6 +90,8 @@ class Reload:
         self._roster.swap(backends_of(now.hosts, now.transport, tunnels, self._ids, local))
         self._dispatcher.queue.resize()
         self._dispatcher.priorities = {name: key.priority for name, key in self._keys.declared.items() if key.priority}
+        self._dispatcher.follow(now.strategy)
+        self._leases.new_table()  # which says how workers place that are alone
 
     async def again(self) -> Reloaded:
         """Reads the inventory again. OlladistError where it cannot be used, and then nothing has changed."""

@@ -1,12 +1,14 @@
 """The backends as a worker knows them: what the last table says, and what is the worker's own: connections and running requests."""
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from typing import Final, Protocol
 
 from olladist.gateway.edge.asked import Wants
 from olladist.gateway.edge.upstream import Pool
 from olladist.gateway.lease import Backend as Row
 from olladist.gateway.lease import Grant, Table
+from olladist.ollama.names import split_name
 from olladist.ollama.routes import Route
 
 
@@ -19,6 +21,7 @@ class Asker(Protocol):
     only: str  # as Ask's
     near: int  # the conversation, as Ask's affinity
     options: str  # as Ask's
+    load: bool  # as Ask's
 
     @property
     def route(self) -> Route: ...
@@ -34,7 +37,7 @@ class Asker(Protocol):
 
 
 class Backend:
-    __slots__ = ("address", "fields", "id", "models", "node", "pool", "role", "running", "up")
+    __slots__ = ("address", "fields", "id", "models", "node", "pool", "role", "running", "slots", "up")
 
     def __init__(self, row: Row, mode: str) -> None:
         # The worker's own. `running` counts from the grant to the end of the response.
@@ -54,8 +57,13 @@ class Backend:
         self.id = row.id
         self.role = row.role
         self.up = row.up
+        self.slots = row.slots
         self.models = frozenset(row.models)
         self.fields = b"X-Ollama-Node: %b\r\n" % field_value(row.node) + mode_fields(mode)
+
+    def is_full(self, key: str) -> bool:
+        """Whether this worker alone fills its slots for the model; the Ollama beside the gateway takes all there is."""
+        return self.role == "node" and sum(key_of(asker.model) == key for asker in self.running) >= self.slots
 
 
 class Backends:
@@ -63,6 +71,7 @@ class Backends:
 
     def __init__(self) -> None:
         self.mode = ""
+        self.late = False  # as Table's
         self._by_node: dict[str, Backend] = {}
         self._by_id: dict[int, Backend] = {}
 
@@ -97,6 +106,7 @@ class Backends:
             gone.pool.close()
         self._by_id = {backend.id: backend for backend in self._by_node.values()}
         self.mode = table.mode
+        self.late = table.late
         return went_down
 
 
@@ -106,18 +116,25 @@ _FALLBACKS: Final = {"node": "nodes", "local": "local"}
 _ALONE: Final = "the gateway's control process is away, and no other host with the model can be reached"
 
 
+@lru_cache(maxsize=4096)
+def key_of(model: str) -> str:
+    """The normalised name; of what is no name, something that no backend lists."""
+    return split_name(model).key
+
+
 def place(
-    backends: Iterable[Backend], mode: str, key: str, tried: Collection[str], only: str = ""
+    backends: Iterable[Backend], mode: str, key: str, tried: Collection[str], only: str = "", *, late: bool = False
 ) -> tuple[Backend, str, str] | None:
     """Where a worker sends a request for the model `key` while nobody tells it, with Grant's `fallback` and `reason`.
 
-    By its own counts, the first among equals. Kept answers are the control process' to give.
+    By its own counts, the first among equals; where it is to be `late`, one that is full only if all are. Kept answers are the
+    control process' to give.
     """
     candidates = [b for b in backends if b.up and b.node not in tried and key in b.models]
     first, *others = _ROLES.get(mode, _ROLES["distributed"])
     for role in {"": (first, *others), "fallback": tuple(others)}.get(only, ()):
         if those := [backend for backend in candidates if backend.role == role]:
-            backend = min(those, key=lambda backend: len(backend.running))
+            backend = min(those, key=lambda backend: (late and backend.is_full(key), len(backend.running)))
             return (backend, "", "") if role == first else (backend, _FALLBACKS[role], _ALONE)
     return None
 

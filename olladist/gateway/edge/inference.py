@@ -71,6 +71,7 @@ class Inference:
         "body_max",
         "dialect",
         "lease",
+        "load",
         "model",
         "near",
         "only",
@@ -93,6 +94,7 @@ class Inference:
         self.model = ""
         self.near = 0
         self.options = ""
+        self.load = False
         self.wants = NOTHING
         self._streams = False
         self._pieces: list[bytes] = []
@@ -135,6 +137,7 @@ class Inference:
         self.model = request.model
         self.near = request.near
         self.options = request.options
+        self.load = request.load
         self._streams = request.stream
         if key is not None and self.model and not may_use(key, self.model):
             self._answer(403, f"the API key {key.name!r} may not use the model {self.model!r}")

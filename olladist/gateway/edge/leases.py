@@ -7,7 +7,7 @@ from typing import cast
 
 import structlog
 
-from olladist.gateway.edge.backends import Asker, Backend, Backends, place
+from olladist.gateway.edge.backends import Asker, Backend, Backends, key_of, place
 from olladist.gateway.lease import (
     Access,
     Ask,
@@ -51,6 +51,8 @@ class Leases(asyncio.Protocol):
         self._asking: dict[int, Asker] = {}
         self._outgoing: list[bytes] = []
         self._ended = asyncio.Event()
+        # Of the time without one: who waits for a slot, by model, in the order in which they came.
+        self._alone: dict[str, dict[int, Asker]] = {}
 
     async def run(self) -> None:
         """Keeps a connection to the control process, for ever."""
@@ -77,15 +79,14 @@ class Leases(asyncio.Protocol):
         if self._transport is None:
             self._place(asker)
             return
-        self._asking[asker.lease] = asker
-        tried = self._backends.ids(asker.tried) if asker.tried else ()
-        wants = (asker.near, *asker.wants, asker.options, asker.only)
-        self._send(Ask(asker.lease, asker.model, asker.route.name, tried, *wants))
+        self._ask(asker)
 
     def forget(self, asker: Asker) -> None:
         """The client left while it waited."""
         if self._asking.pop(asker.lease, None) is not None:
             self._send(Done(asker.lease, -1, "left", 0))
+        for waiting in self._alone.values():
+            waiting.pop(asker.lease, None)
 
     def done(
         self,
@@ -101,6 +102,8 @@ class Leases(asyncio.Protocol):
         """Ends the lease of an asker that was granted `backend`."""
         backend.running.discard(asker)
         self._send(Done(asker.lease, backend.id, outcome, status, first_byte, duration, received, usage))
+        if self._alone:
+            self._give_on(asker, backend)
 
     def first(self, asker: Asker) -> None:
         """Its answer has begun."""
@@ -123,7 +126,10 @@ class Leases(asyncio.Protocol):
         self._unpacker = Unpacker[ToWorker](ToWorker)
         held = tuple(Held(asker.lease, b.node, asker.model) for b in self._backends for asker in b.running)
         self._send(Hello(self._worker, os.getpid(), held))
-        log.info("control process is there", held=len(held))
+        alone, self._alone = self._alone, {}
+        for asker in sorted((a for waiting in alone.values() for a in waiting.values()), key=lambda a: a.lease):
+            self._ask(asker)
+        log.info("control process is there", held=len(held), waiting=len(self._asking))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -150,6 +156,12 @@ class Leases(asyncio.Protocol):
         asking, self._asking = self._asking, {}
         for asker in asking.values():
             self._place(asker)
+
+    def _ask(self, asker: Asker) -> None:
+        self._asking[asker.lease] = asker
+        tried = self._backends.ids(asker.tried) if asker.tried else ()
+        wants = (asker.near, *asker.wants, asker.options, asker.only, asker.load)
+        self._send(Ask(asker.lease, asker.model, asker.route.name, tried, *wants))
 
     def _send(self, message: ToControl) -> None:
         """What one turn of the loop has to say goes out in one write: each costs a system call here and a wake-up there."""
@@ -200,9 +212,13 @@ class Leases(asyncio.Protocol):
         except InvalidName:
             asker.refused(*refusal(asker.route, asker.model), 0)
             return
-        placed = place(self._backends, self._backends.mode, key, asker.tried, asker.only)
+        late = self._backends.late
+        placed = place(self._backends, self._backends.mode, key, asker.tried, asker.only, late=late)
         if placed is not None:
             backend, fallback, reason = placed
+            if late and backend.is_full(key):
+                self._alone.setdefault(key, {})[asker.lease] = asker
+                return
             backend.running.add(asker)
             asker.granted(backend, Grant(asker.lease, backend.id, fallback, reason))
         elif any(key in known.models for known in self._backends):
@@ -211,3 +227,11 @@ class Leases(asyncio.Protocol):
             asker.refused(503, "no host can be reached, please try again", 1)
         else:
             asker.refused(*refusal(asker.route, asker.model), 0)
+
+    def _give_on(self, asker: Asker, backend: Backend) -> None:
+        """A slot is free, and nobody is there to say whose it is: the next one's of this worker who may go there."""
+        waiting = self._alone.get(key_of(asker.model), {})
+        following = next((each for each in waiting.values() if backend.node not in each.tried), None)
+        if following is not None:
+            del waiting[following.lease]
+            self._place(following)

@@ -8,16 +8,19 @@ from unittest.mock import ANY
 import pytest
 
 from olladist.gateway.control.answers import Row
-from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.backends import LOCAL_ID, Backend, local_backend
 from olladist.gateway.control.dispatcher import Dispatcher
+from olladist.gateway.control.fallback import FULL, LATE
 from olladist.gateway.control.lease_server import LeaseServer
+from olladist.gateway.control.modes import Serving
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import Ask, Done, First, Grant, Held, Hello, Refuse, Table
-from olladist.inventory.model import Host, Strategy
+from olladist.inventory.model import Fallback, Host, Mode, Strategy
 from olladist.ollama.names import parse_name
 from tests.gateway.control.nodes import task_group, wait_until
 from tests.gateway.control.test_lease_server import Client
 
+URL = "http://127.0.0.1:11435"
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
@@ -36,9 +39,13 @@ class Late:
         self.tasks = tasks
         self.clients: list[Client] = []
 
-    async def start(self, nodes: int = 1) -> None:
-        self.roster.swap([_backend(number) for number in range(nodes)])
-        for number in range(nodes):
+    async def start(self, nodes: int = 1, *, local: bool = False) -> None:
+        """With an Ollama beside the gateway that has the same models, or none."""
+        beside = [local_backend(URL, ())] if local else []
+        if local:
+            self.roster.serve(Serving(Mode.DISTRIBUTED, (Fallback.LOCAL,), URL))
+        self.roster.swap([*(_backend(number) for number in range(nodes)), *beside])
+        for number in self.roster.backends:
             self.roster.probed(number, "", "0.17.4")
             self.roster.listed(number, (_row("tiny", "a"), _row("other", "b")))
         listening = asyncio.Event()
@@ -192,3 +199,94 @@ async def test_requests_move_on_when_their_node_goes_down(late: Late) -> None:
         refused = await worker.next()
     assert (refused.id, refused.status) == (3, 503)
     assert "gpu0" in refused.text
+
+
+async def test_who_waits_is_placed_by_the_strategy_that_comes(late: Late) -> None:
+    """One that sends at once sends those too; the next one that counts slots counts what they take."""
+    await late.start()
+    worker = await late.worker()
+    worker.send(*(Ask(number, "tiny", "chat") for number in (1, 2, 3)))
+    assert await worker.next() == Grant(1, 0, first=True)
+    await wait_until(lambda: late.server.waiting == 2, "2 requests to wait")
+
+    late.dispatcher.follow(Strategy.LEAST_LOADED)
+    assert [await worker.next(), await worker.next()] == [Grant(2, 0), Grant(3, 0)]
+    assert late.server.waiting == 0
+
+    late.dispatcher.follow(Strategy.ADAPTIVE)
+    worker.send(Ask(4, "tiny", "chat"))
+    await wait_until(lambda: late.server.waiting == 1, "1 request to wait")
+    worker.send(*(Done(number, 0, "served", 200) for number in (1, 2, 3)))
+    assert await worker.next() == Grant(4, 0, first=ANY, position=ANY)
+
+
+async def test_a_mode_without_nodes_takes_those_who_wait_for_them_along(late: Late) -> None:
+    """To the Ollama beside the gateway, which is no stand-in there."""
+    await late.start(local=True)
+    worker = await late.worker()
+    worker.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat"))
+    assert await worker.next() == Grant(1, 0, first=True)
+    await wait_until(lambda: late.server.waiting == 1, "1 request to wait")
+
+    late.roster.serve(Serving(Mode.STANDALONE, (), URL))
+
+    granted = await worker.next()
+    while not isinstance(granted, Grant):  # a table says so as well
+        granted = await worker.next()
+    assert granted == Grant(2, LOCAL_ID)
+
+
+async def test_who_will_not_wait_longer_gets_what_stands_in(late: Late) -> None:
+    """It is told why; 503 is for where nothing does."""
+    await late.start(local=True)
+    worker = await late.worker()
+    worker.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat", deadline=5.0))
+    assert await worker.next() == Grant(1, 0, first=True)
+    await wait_until(lambda: late.server.waiting == 1, "1 request to wait")
+    late.time += 6.0
+    late.dispatcher.tick()
+
+    assert await worker.next() == Grant(2, LOCAL_ID, "local", LATE)
+    assert late.dispatcher.ledger.total == 2
+
+
+async def test_beyond_a_full_queue_is_what_stands_in(late: Late) -> None:
+    """Rather than a refusal."""
+    late.dispatcher.waiting_max = 1
+    await late.start(local=True)
+    worker = await late.worker()
+    worker.send(*(Ask(number, "tiny", "chat") for number in (1, 2, 3)))
+
+    assert await worker.next() == Grant(1, 0, first=True)
+    assert await worker.next() == Grant(3, LOCAL_ID, "local", FULL)
+
+
+async def test_a_model_that_is_just_to_be_loaded_waits_for_no_slot(late: Late) -> None:
+    """Where it is in memory Ollama answers at once, however busy it is; and what takes no slot frees none."""
+    await late.start()
+    worker = await late.worker()
+    worker.send(*(Ask(number, "tiny", "chat") for number in (1, 2)), Ask(3, "tiny", "chat", load=True))
+    assert await worker.next() == Grant(1, 0, first=True)
+    assert await worker.next() == Grant(3, 0)
+    worker.send(Done(3, 0, "served", 200), Ask(4, "other", "chat", load=True))
+    await wait_until(lambda: late.server.waiting == 2, "one waits for a slot, one for a load")
+    worker.send(First(1), Done(1, 0, "served", 200))
+
+    assert await worker.next() == Grant(2, 0, position=1)
+
+
+async def test_what_takes_no_room_in_memory_is_not_thought_to(late: Late) -> None:
+    """A model of Ollama's cloud, or one that nobody has: what is loaded stays, and is not unloaded for the sake of the next."""
+    await late.start()
+    late.dispatcher._designated = lambda: 0
+    late.roster.loaded(0, (_row("tiny", "a"),))
+    worker = await late.worker()
+    worker.send(Ask(1, "big:cloud", "chat"), Ask(2, "nobody", "chat"), Ask(3, "tiny", "chat"))
+    assert await worker.next() == Grant(1, 0)
+    answers = [await worker.next(), await worker.next()]
+    assert Grant(3, 0) in answers
+    assert Grant(2, 0, final=True) in answers
+    worker.send(Done(3, 0, "served", 200), Ask(4, "other", "chat"))
+
+    assert await worker.next() == Grant(4, 0, first=True)
+    assert late.unloaded == [(0, ("tiny:latest",))]

@@ -167,6 +167,7 @@ class Control:
         self.tallies: list[Tally] = []
         self.keeps: list[Keep] = []
         self.mode = "distributed"
+        self.late = False
         self.decide: Callable[[Ask], Grant | Refuse | None] = self.first_untried
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -210,7 +211,7 @@ class Control:
             Backend(number, node.name, node.address, 1, node.name not in self.down, self.models, node.role)
             for number, node in enumerate(self.nodes)
         )
-        return Table(1, self.mode, rows)
+        return Table(1, self.mode, rows, self.late)
 
     def push(self) -> None:
         for writer in self._writers:

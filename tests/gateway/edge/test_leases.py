@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olladist.gateway.edge.backends import Backend, Backends, grant_fields, mode_fields, place
+from olladist.gateway.edge.backends import Asker, Backend, Backends, grant_fields, mode_fields, place
 from olladist.gateway.lease import Backend as Row
 from olladist.gateway.lease import Grant, Held, Table
 from tests.gateway.edge.harness import (
+    JSON_HEAD,
     LAST_CHUNK,
     MODEL,
     NDJSON_HEAD,
@@ -159,6 +160,78 @@ async def test_what_waited_is_not_asked_again(gate: Gateway) -> None:
 
     assert await asked(gate) == (200, PROMPT)
     assert len(gate.control.asks) == 2
+
+
+async def test_alone_a_backend_gets_no_more_than_its_slots(gate: Gateway) -> None:
+    """Those who waited when the control process went go on waiting, and each end lets the next one through; other models have slots of their own."""
+    node = await gate.add("gpu1", says_later := Later())
+    gate.control.models = (MODEL, MODEL.replace("tiny", "other"))
+    gate.control.late = True
+    await gate.joined()
+    gate.control.decide = lambda _: None
+    clients = [await gate.client() for _ in range(4)]
+    for count, client in enumerate(clients, 1):
+        client.send(post())
+        await until(lambda wanted=count: len(gate.control.asks) == wanted, "it waits")  # type: ignore[misc]  # a default binds
+    await gate.control.stop()
+    await until(lambda: len(node.requests) == 1, "one was placed")
+    other = await gate.client()
+    other.send(post(body=PROMPT.replace(b"tiny", b"other")))
+    await until(lambda: len(node.requests) == 2, "another model was asked for")
+
+    clients[1].leave()
+    says_later.now()
+    assert (await other.answer())[0] == (await clients[0].answer())[0] == 200
+    await until(lambda: len(node.requests) == 3, "the next one's turn")
+    says_later.now()
+
+    assert await clients[2].answer() == (200, PROMPT)
+    await until(lambda: len(node.requests) == 4, "the last one's turn")
+    says_later.now()
+    assert await clients[3].answer() == (200, PROMPT)
+
+
+async def test_who_waits_alone_is_asked_for_again(gate: Gateway) -> None:
+    """Of the next control process, with what runs told before; in the order in which they came."""
+    node = await gate.add("gpu1", hangs)
+    gate.control.late = True
+    await gate.joined()
+    for count in range(3):
+        if count == 1:
+            await gate.control.stop()
+        client = await gate.client()
+        client.send(post())
+        await until(lambda: node.requests, "the first runs")
+        await until(lambda wanted=count: len(gate.edge._clients) > wanted, "it is connected")  # type: ignore[misc]  # a default binds
+        await until(lambda wanted=count: sum(map(len, waiting(gate))) == wanted, "the others wait")  # type: ignore[misc]  # a default binds
+    gate.control.decide = lambda _: None
+
+    await gate.joined()
+
+    await until(lambda: len(gate.control.asks) == 3, "both are asked for")
+    assert len(gate.control.hellos[-1].held) == 1
+    ids = [ask.id for ask in gate.control.asks]
+    assert ids == sorted(set(ids))
+    assert len(node.requests) == 1
+
+
+def waiting(gate: Gateway) -> list[dict[int, Asker]]:
+    return list(gate.edge.worker.leases._alone.values())
+
+
+class Later:
+    """A script whose answers wait for a word."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[Connection, bytes]] = []
+
+    async def __call__(self, connection: Connection, head: bytes, body: bytes) -> None:
+        self._open.append((connection, body))
+
+    def now(self) -> None:
+        for connection, body in self._open:
+            connection.writer.write(JSON_HEAD % len(body) + body)
+        self._open.clear()
 
 
 async def test_garbage_from_the_control_process_ends_the_connection_only(gate: Gateway) -> None:
