@@ -304,7 +304,7 @@ class Adaptive:
         while model.free:
             entry = heappop(model.free)
             model.listed.discard(entry[1])
-            if self._is_free(name, entry[1]):
+            if self.is_free(name, entry[1]):
                 return self._owner_instead(name, model, entry)
         return None
 
@@ -312,7 +312,7 @@ class Adaptive:
         """The machine that has the conversation in a slot's cache, among near equals."""
         alone = next(iter(model.line)) if len(model.line) == 1 else None
         owner = self._owners.get(alone.near) if alone is not None and alone.near else None
-        if owner is None or owner == entry[1] or owner not in model.listed or not self._is_free(name, owner):
+        if owner is None or owner == entry[1] or owner not in model.listed or not self.is_free(name, owner):
             return entry
         seconds = self.speeds.service_seconds(owner, name, model.size)
         if seconds > entry[0] * NEAR:
@@ -323,7 +323,8 @@ class Adaptive:
         model.free = [each for each in model.free if each[1] != owner]
         return seconds, owner
 
-    def _is_free(self, name: str, number: int) -> bool:
+    def is_free(self, name: str, number: int) -> bool:
+        """Whether a request for the model would get a slot of the machine."""
         machine = self.machines.get(number)
         runner = machine.runners.get(name) if machine and machine.up else None
         leaving = machine is not None and machine.switch is not None and machine.switch.out == name
@@ -341,7 +342,7 @@ class Adaptive:
 
     def _list(self, machine: Machine, runner: Runner) -> None:
         model = self._models[runner.model]
-        if machine.id not in model.listed and self._is_free(runner.model, machine.id):
+        if machine.id not in model.listed and self.is_free(runner.model, machine.id):
             model.listed.add(machine.id)
             heappush(model.free, (self.speeds.service_seconds(machine.id, runner.model, model.size), machine.id))
 

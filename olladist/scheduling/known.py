@@ -1,7 +1,7 @@
 """All that a placement knows: the machines, the models, how fast the ones run the others."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -59,8 +59,12 @@ class Known:
 
     def drain_seconds(self, machine: Machine, runner: Runner, now: float) -> float:
         """When the last of what runs is likely to be done."""
+        return max(self.remaining(machine, runner, now), default=0.0)
+
+    def remaining(self, machine: Machine, runner: Runner, now: float) -> Iterator[float]:
+        """For how many seconds each of what runs is likely to run on."""
         usual = self.speeds.service_seconds(machine.id, runner.model, self.demands[runner.model].size)
-        return max((max(STILL * usual, usual - (now - since)) for since in runner.running.values()), default=0.0)
+        return (max(STILL * usual, usual - (now - since)) for since in runner.running.values())
 
     def capacities(self, model: str, now: float, without: Collection[int] = ()) -> list[Capacity]:
         """How many requests for the model can be served in a second, from when on; `without` some machines."""
@@ -71,7 +75,7 @@ class Known:
                 demand.serving[number] = self.rate(self.machines[number], model)
             demand.rate = math.fsum(demand.serving.values())
         coming = [number for number in islice(demand.coming, SAMPLE) if number not in without]
-        later = sorted(self._ready(self.machines[number], model, now) for number in coming)
+        later = sorted(self.ready(self.machines[number], model, now) for number in coming)
         missing = sum(demand.serving.get(number, 0.0) for number in without)
         capacities = [Capacity(0.0, max(0.0, demand.rate - missing))]
         for at, rate in later:
@@ -81,7 +85,7 @@ class Known:
             capacities.append(Capacity(later[-1][0], capacities[-1].rate + more * later[-1][1]))
         return capacities
 
-    def _ready(self, machine: Machine, model: str, now: float) -> tuple[float, float]:
+    def ready(self, machine: Machine, model: str, now: float) -> tuple[float, float]:
         """(seconds until it is loaded there, requests per second from then on)."""
         load = self.speeds.load_seconds(machine.id, self.demands[model].size)
         if model in machine.runners:

@@ -88,6 +88,18 @@ class Speeds:
         tokens = known.value if known else PROMPT_TOKENS
         return self.prompt_seconds(host, model, size, tokens) + self.output_seconds(host, model, size)
 
+    def output_rate(self, host: int, model: str, size: int) -> float:
+        """Tokens per second of an answer."""
+        return self._rate(self._outputs, host, model, size, OUTPUT_TOKENS_PER_SECOND)
+
+    def knows(self, host: int) -> bool:
+        """Whether anything was learned of how fast it answers."""
+        return host in self._hosts
+
+    def knows_loads(self, host: int) -> bool:
+        """The same of how fast it loads."""
+        return host in self._loads
+
     def _rate(self, means: dict[tuple[int, str], Mean], host: int, model: str, size: int, prior: float) -> float:
         known = means.get((host, model))
         if known:
