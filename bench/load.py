@@ -42,7 +42,7 @@ class Load:
     key: str = ""
     lines: int = 0
     every: float = 0
-    hold: float = 0
+    hold: str = "0"
     spread: float = 0
     burst: bool = False
 

@@ -17,8 +17,11 @@ from bench import cpu
 from bench.processes import PROXY_CORE, free_port, running
 from olladist.gateway.access import digest_of
 
-# Clients show it to every proxy; ours judges it, the others pass it on.
-KEY = "sk-bench-000000000000000000000000000000"
+# Clients show one to every proxy; ours judges it, the others pass it on.
+KEYS = ("sk-bench-000000000000000000000000000000", "sk-bench-111111111111111111111111111111")
+KEY = KEYS[0]
+# Who shows this to ours may read its metrics.
+ADMIN = "bench-admin-000000000000000000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,19 @@ class Proxy:
         return cpu.tree(self.process.pid)
 
 
-def haproxy(directory: Path, port: int, backends: Sequence[int], workers: int) -> list[str]:
-    servers = "\n".join(f"  server b{n} 127.0.0.1:{b} maxconn 10000" for n, b in enumerate(backends))
+def haproxy(directory: Path, port: int, backends: Sequence[int], workers: int, slots: int = 10_000) -> list[str]:
+    """Its statistics are read from `stats` in the directory."""
+    servers = "\n".join(f"  server b{n} 127.0.0.1:{b} maxconn {slots}" for n, b in enumerate(backends))
     config = f"""global
-  maxconn 9500
+  maxconn 11000
+  no strict-limits
   nbthread {workers}
+  stats socket {directory}/stats
 defaults
   mode http
   option http-no-delay
   timeout connect 5s
+  timeout queue 600s
   timeout client 600s
   timeout server 600s
 frontend f
@@ -100,7 +107,8 @@ instances = [{instances}]
 
 def olladist_with(directory: Path, port: int, inventory: str, workers: int, *options: str) -> list[str]:
     path = directory / "inventory.toml"
-    path.write_text(f'{inventory}\n[gateway.keys.bench]\nsha256 = "{digest_of(KEY.encode())}"\n')
+    keys = [f'[gateway.keys.bench{n}]\nsha256 = "{digest_of(key.encode())}"' for n, key in enumerate(KEYS)]
+    path.write_text("\n".join([inventory, *keys, ""]))
     words = [sys.executable, "-m", "olladist", "-i", str(path), "proxy", "--listen", f"127.0.0.1:{port}"]
     return [*words, "--workers", str(workers), *options]
 
@@ -144,6 +152,7 @@ def started(name: str, directory: Path, backends: Sequence[int], *, workers: int
 def serving(name: str, directory: Path, port: int, words: list[str]) -> Iterator[Proxy]:
     """Runs `words` and waits until a request is answered; of the operator's own state it sees nothing."""
     env = {"HOME": str(directory), "XDG_STATE_HOME": "", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
+    env["OLLAMA_ADMIN_TOKEN"] = ADMIN
     log = directory / "log"
     with running(["taskset", "-c", str(PROXY_CORE), *words], port, log, env=env) as process:
         _wait_for_answer(port, log)

@@ -4,14 +4,15 @@
 
 What a POST gets stands in its prompt: `lines=N every=S` is a chunked NDJSON stream of N lines, one write each, S seconds apart, and a last
 one, each with the time at which it was written (`at`, of the clock that all processes of a machine share); everything else is 600 bytes of
-JSON, after `hold=S` seconds where it says so.
+JSON, after `hold=S` seconds where it says so, or after the next GET /go (`hold=go`). GET /times says when those that were held came and
+when they were answered.
 """
 
 import asyncio
 import json
 import sys
 import time
-from typing import cast
+from typing import ClassVar, cast
 
 import uvloop
 
@@ -82,6 +83,9 @@ class Stub(asyncio.Protocol):
     """One connection; requests come one after the other."""
 
     transport: asyncio.Transport
+    came: ClassVar[list[float]] = []
+    went: ClassVar[list[float]] = []
+    held: ClassVar[list["Stub"]] = []
 
     def __init__(self) -> None:
         self.buffer = b""
@@ -105,15 +109,32 @@ class Stub(asyncio.Protocol):
     def respond(self, first: bytes, body: bytes) -> None:
         if first in FIXED:
             self.transport.write(FIXED[first])
+        elif first == b"GET /times":
+            self.transport.write(answer(json.dumps({"came": self.came, "went": self.went}).encode()))
+        elif first == b"GET /go":
+            for each in self.held:
+                each.let_go()
+            self.held.clear()
+            self.transport.write(answer(b""))
         elif lines := said(body, b"lines"):
             self.transport.write(STREAM_HEAD)
             self.tick(int(lines), said(body, b"every"))
         else:
-            whole = EMBEDDED if first == b"POST /api/embed" else GENERATED
-            if hold := said(body, b"hold"):
-                asyncio.get_running_loop().call_later(hold, self.transport.write, whole)
-            else:
-                self.transport.write(whole)
+            self.small(EMBEDDED if first == b"POST /api/embed" else GENERATED, body)
+
+    def small(self, whole: bytes, body: bytes) -> None:
+        if b" hold=go " in body:
+            self.came.append(time.monotonic())
+            self.held.append(self)
+        elif hold := said(body, b"hold"):
+            self.came.append(time.monotonic())
+            asyncio.get_running_loop().call_later(hold, self.let_go)
+        else:
+            self.transport.write(whole)
+
+    def let_go(self) -> None:
+        self.went.append(time.monotonic())
+        self.transport.write(GENERATED)
 
     def tick(self, left: int, every: float) -> None:
         if self.transport.is_closing():
