@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -58,6 +58,13 @@ class _Nothing:
 
     def expect(self, digest: str, contents: str) -> bool:
         return False
+
+
+class Wait(NamedTuple):
+    """The queue has it, which may give it a slot at once, but not of the nodes in `avoid`."""
+
+    avoid: Collection[int]
+    priority: int
 
 
 class Dispatcher:
@@ -123,10 +130,24 @@ class Dispatcher:
         if self.ledger.holds(worker, ask.id):
             raise ValueError(f"ask {ask.id} is granted already")
         key = _key(ask.model)
-        answer = self._decide(worker, key, ask)
-        if answer is not None:
-            self._count(worker, key, ask, answer)
+        answer = self._decide(key, ask)
+        if isinstance(answer, Wait):
+            self.queue.arrive(worker, ask, key, answer.avoid, answer.priority)
+            return None
+        self._count(worker, key, ask, answer)
         return answer
+
+    def foresee(self, ask: Ask) -> Grant | Refuse | Wait:
+        """What `ask` would hear if it came now; nothing changes by that."""
+        turns = dict(self._turns)
+        try:
+            return self._decide(_key(ask.model), ask)
+        finally:
+            self._turns = Counter(turns)
+
+    def avoids(self, number: int, model: str) -> bool:
+        """Whether the backend could not serve the model a moment ago."""
+        return self._avoided(Lease(number, _key(model)))
 
     def anybody(self, worker: int, ask: Ask) -> Grant | None:
         """For what nobody has: a node that is well, to refuse it as its version of Ollama does; None where none is.
@@ -186,7 +207,7 @@ class Dispatcher:
             self.queue.ended(worker, number, lease.backend, NO_USAGE)
         return released
 
-    def _decide(self, worker: int, key: str, ask: Ask) -> Grant | Refuse | None:
+    def _decide(self, key: str, ask: Ask) -> Grant | Refuse | Wait:
         serving = self.roster.serving
         if _is_cloud(ask.model):
             return self._cloud(ask)
@@ -198,8 +219,7 @@ class Dispatcher:
                     return self._grant(min(ready, key=self._in_flight), role, key, ask)
                 if self._is_full(ask):
                     return self._instead(key, ask, fallback.FULL) or refusals.queue_full(ask)
-                self._wait(worker, holders, key, ask)
-                return None
+                return self._wait(holders, key, ask)
             chosen = self._choose(holders, key, ask)
             if chosen is not None:
                 return self._grant(chosen, role, key, ask)
@@ -251,10 +271,10 @@ class Dispatcher:
         if self._order[0] is not before[0] or Role.NODE not in self._order:
             self.queue.give_back()
 
-    def _wait(self, worker: int, holders: Collection[int], key: str, ask: Ask) -> None:
+    def _wait(self, holders: Collection[int], key: str, ask: Ask) -> Wait:
         avoid = {number for number in holders if self._avoid and self._avoided(Lease(number, key))}
         others = any(number not in avoid for number in holders if self._may_wait((number,), ask))
-        self.queue.arrive(worker, ask, key, avoid if others else (), self.priorities.get(ask.key, 0))
+        return Wait(avoid if others else (), self.priorities.get(ask.key, 0))
 
     def _granted(self, granted: Granted) -> None:
         ask, key = granted.ask, _key(granted.ask.model)

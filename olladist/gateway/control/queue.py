@@ -14,6 +14,7 @@ from olladist.gateway.control.ledger import Lease
 from olladist.gateway.control.roster import Change, Roster, Seen
 from olladist.gateway.lease import Ask, Usage
 from olladist.ollama.env import models_max
+from olladist.scheduling import explain
 from olladist.scheduling.adaptive import Adaptive, Bind, Decision
 from olladist.scheduling.demand import weights
 from olladist.scheduling.health import State
@@ -99,24 +100,33 @@ class Queue:
         """`avoid` are nodes that must not get it; there must be another one that is well and has the model."""
         now = self._now()
         ticket = _ticket(worker, ask.id)
-        tried = self._without(key).union(ask.tried, avoid)
-        group = _Group(key, ask.options, self.identity(key, ask.options), tried)
+        waiting = self._waiting(ticket, ask, key, avoid, priority, now)
+        group = _Group(key, ask.options, waiting.model, waiting.tried)
         queued = self._queued[ticket] = _Queued(worker, ask, group)
         self._groups.setdefault(group, {})[ticket] = None
         self._of_key[ask.key] += 1
-        waiting = Waiting(
+        self._carry_out(self._adaptive.arrive(waiting, now))
+        queued.position = self._adaptive.queued(group.identity)
+
+    def foresee(
+        self, ask: Ask, key: str, avoid: Collection[int], priority: int, nodes: Iterable[int]
+    ) -> explain.Explained:
+        """What would become of it if it arrived now, and what each of these nodes is to it."""
+        now = self._now()
+        return explain.explain(self._adaptive, self._waiting(-1, ask, key, avoid, priority, now), nodes, now)
+
+    def _waiting(self, ticket: int, ask: Ask, key: str, avoid: Collection[int], priority: int, now: float) -> Waiting:
+        return Waiting(
             ticket,
-            group.identity,
+            self.identity(key, ask.options),
             now,
             key=ask.key,
             priority=priority,
             tokens=TOKENS,
             near=ask.affinity,
-            tried=tried,
+            tried=self._without(key).union(ask.tried, avoid),
             deadline=now + ask.deadline if ask.deadline > 0 else float("inf"),
         )
-        self._carry_out(self._adaptive.arrive(waiting, now))
-        queued.position = self._adaptive.queued(group.identity)
 
     def leave(self, worker: int, number: int) -> None:
         """The client has gone while its request waited, or the worker."""
