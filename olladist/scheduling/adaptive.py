@@ -119,16 +119,17 @@ class Adaptive:
                 decisions += self._serve(name, now)
         return [*decisions, *(self._offer(machine, now) if came else [])]
 
-    def resize(self, number: int, slots: int, models_max: int, now: float) -> list[Decision]:
-        """It has been set up anew. What runs beyond its slots goes on, and is not replaced."""
+    def resize(
+        self, number: int, slots: int, models_max: int, now: float, fewer: Mapping[str, int] | None = None
+    ) -> list[Decision]:
+        """It has been set up anew, or is known better. What runs beyond its slots goes on, and is not replaced."""
         machine = self.machines[number]
-        machine.models_max = models_max
-        if machine.slots == slots:
-            return []
-        machine.slots = slots
+        machine.models_max, machine.slots, machine.fewer = models_max, slots, fewer or {}
         decisions: list[Decision] = []
         for runner in tuple(machine.runners.values()):
-            runner.slots = slots
+            if runner.slots == machine.slots_of(runner.model):
+                continue
+            runner.slots = machine.slots_of(runner.model)
             self._list(machine, runner)
             decisions += self._serve(runner.model, now)
         return decisions
@@ -148,7 +149,7 @@ class Adaptive:
                 self._drop(machine, name)
         for name in listed:
             if name not in machine.runners:
-                self._put(machine, Runner(name, machine.slots, loading=False, since=now))
+                self._put(machine, Runner(name, machine.slots_of(name), loading=False, since=now))
                 decisions += self._serve(name, now)
         return decisions
 
@@ -227,7 +228,7 @@ class Adaptive:
         if machine is None:
             return
         if name not in machine.runners:
-            self._put(machine, Runner(name, machine.slots, loading=False, since=now))
+            self._put(machine, Runner(name, machine.slots_of(name), loading=False, since=now))
         machine.runners[name].running[ticket] = now
         self._bound[ticket] = (number, name)
 
@@ -367,7 +368,7 @@ class Adaptive:
             self._drop(machine, victim)
             machine.unloaded[victim] = now
             decisions.append(Unload(machine.id, victim))
-        self._put(machine, Runner(name, machine.slots, loading=True, since=now))
+        self._put(machine, Runner(name, machine.slots_of(name), loading=True, since=now))
         return [*decisions, self._bind(first, machine, now)]
 
     def _loaded(self, machine: Machine, name: str, now: float) -> list[Decision]:

@@ -47,7 +47,7 @@ class Known:
 
     def rate(self, machine: Machine, model: str) -> float:
         """Requests per second, with all its slots."""
-        return machine.slots / self.speeds.service_seconds(machine.id, model, self.demands[model].size)
+        return machine.slots_of(model) / self.speeds.service_seconds(machine.id, model, self.demands[model].size)
 
     def may_work(self, machine: Machine, demand: Demand) -> bool:
         """One that is not well works only where no other holds the model."""

@@ -96,10 +96,12 @@ def _victims(
     """(who has to go, seconds until it is idle, harm): nobody where there is room, nor those whose requests wait since before `since`."""
     # The same weights with other options are in the way: Ollama reloads them in their place (server/sched.go needsReload).
     same = {name: runner for name, runner in machine.runners.items() if weights(name) == weights(wanted)}
-    if not same and machine.has_room(known.size(wanted), known.size):
+    if not same and machine.has_room(wanted, known.size):
         yield None, 0.0, 0.0
         return
-    for name, runner in (same or machine.runners).items():
+    # One that leaves room enough, if there is one: Ollama would unload others besides, and nobody has chosen those.
+    enough = {name: runner for name, runner in machine.runners.items() if machine.has_room(wanted, known.size, name)}
+    for name, runner in (same or enough or machine.runners).items():
         oldest = known.demands[name].line.oldest()
         if oldest is not None and oldest.arrived <= since:
             continue

@@ -1,7 +1,10 @@
 """What a placement knows of the machines: which models are in whose memory, who runs what, where there is room."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+
+from olladist.scheduling.demand import weights
+from olladist.scheduling.memory import Memory
 
 
 @dataclass(slots=True)
@@ -33,7 +36,7 @@ class Switch:
 
 @dataclass(slots=True)
 class Machine:
-    """`slots` for each model; `models_max` at once; `memory` in bytes, None where nobody knows.
+    """`slots` for each model, but for those in `fewer`; `models_max` at once, as far as `memory` holds them.
 
     One that is up and not `well` gets work only where no other can take it.
     """
@@ -41,7 +44,8 @@ class Machine:
     id: int
     slots: int = 1
     models_max: int = 3
-    memory: int | None = None
+    memory: Memory | None = None
+    fewer: Mapping[str, int] = field(default_factory=dict)
     up: bool = True
     well: bool = True
     runners: dict[str, Runner] = field(default_factory=dict)
@@ -52,12 +56,16 @@ class Machine:
     def loading(self) -> bool:
         return any(runner.loading for runner in self.runners.values())
 
-    def has_room(self, size: int, size_of: Callable[[str], int]) -> bool:
-        """Whether a model of `size` bytes fits beside what is loaded."""
-        if len(self.runners) >= self.models_max:
+    def slots_of(self, model: str) -> int:
+        """Requests for the model that it works on at once."""
+        return max(1, min(self.slots, self.fewer.get(weights(model), self.slots)))
+
+    def has_room(self, model: str, size_of: Callable[[str], int], without: str | None = None) -> bool:
+        """Whether the model fits beside what is loaded, `without` one of those."""
+        beside = {weights(name) for name in self.runners if name != without}
+        if len(beside) >= self.models_max:
             return False
-        used = sum(map(size_of, self.runners))
-        return self.memory is None or used + size <= self.memory or not self.runners
+        return self.memory is None or self.memory.fits(beside, weights(model), size_of)
 
     def idle(self) -> Iterator[Runner]:
         return (runner for runner in self.runners.values() if not runner.running and not runner.loading)
