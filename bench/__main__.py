@@ -6,7 +6,7 @@ Options: `--quick` fewer and smaller rounds, `--only olladist,haproxy` those pro
 import argparse
 from collections.abc import Callable
 
-from bench import fleet, gateway, queueing, streams
+from bench import fleet, gateway, queueing, streams, tunnels
 
 
 def the_gateway(options: argparse.Namespace) -> str:
@@ -21,6 +21,7 @@ def slow_streams(options: argparse.Namespace) -> str:
 TABLES: dict[str, Callable[[argparse.Namespace], str]] = {
     "gateway": the_gateway,
     "streams": slow_streams,
+    "tunnels": lambda options: tunnels.table(tunnels.run(tunnels.QUICK if options.quick else tunnels.FULL)),
     "queue": lambda options: queueing.table(queueing.run(options.only)),
     "fleet": lambda _: fleet.table(fleet.run()),
 }

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,12 +149,14 @@ def started(name: str, directory: Path, backends: Sequence[int], *, workers: int
 
 
 @contextlib.contextmanager
-def serving(name: str, directory: Path, port: int, words: list[str]) -> Iterator[Proxy]:
+def serving(
+    name: str, directory: Path, port: int, words: list[str], environ: Mapping[str, str] | None = None
+) -> Iterator[Proxy]:
     """Runs `words` and waits until a request is answered; of the operator's own state it sees nothing."""
     env = {"HOME": str(directory), "XDG_STATE_HOME": "", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
-    env["OLLAMA_ADMIN_TOKEN"] = ADMIN
+    env |= {"OLLAMA_ADMIN_TOKEN": ADMIN, **(environ or {})}
     log = directory / "log"
-    with running(["taskset", "-c", str(PROXY_CORE), *words], port, log, env=env) as process:
+    with running([shutil.which("taskset") or "taskset", "-c", str(PROXY_CORE), *words], port, log, env=env) as process:
         _wait_for_answer(port, log)
         yield Proxy(name, port, process, directory)
 

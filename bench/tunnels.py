@@ -1,0 +1,144 @@
+"""What an SSH tunnel costs the gateway: no tunnel, OpenSSH's `ssh` as a process of its own, asyncssh inside of the control process; by cipher.
+
+The host is an OpenSSH server of this machine, on the core of load and backends, for on a real fleet it runs elsewhere. The gateway and its
+tunnels share the other core. The cipher is chosen as an operator would: in ~/.ssh/config.
+"""
+
+import os
+import statistics
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench import cpu, proxies
+from bench.load import Load, Result, loaded, quantile
+from bench.processes import LOAD_CORE, free_port, module, running
+from bench.proxies import KEY, Proxy
+from olladist.sim.hosts import ThrowawayHosts
+
+LINES = 100
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
+WAYS = ("ssh", "asyncssh")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    rounds: int
+    requests: int
+    streams: int
+
+
+FULL = Sizes(rounds=3, requests=4_000, streams=400)
+QUICK = Sizes(rounds=1, requests=2_000, streams=200)
+TINY = Sizes(rounds=1, requests=20, streams=4)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """µs of CPU of the gateway, of its `ssh` processes and of the host's sshd, for a request and for a line; ms."""
+
+    request: float
+    request_ssh: float
+    request_sshd: float
+    line: float
+    line_ssh: float
+    line_sshd: float
+    first_p50: float
+    first_p99: float
+    line_p50: float
+    line_p99: float
+
+
+def measure(proxy: Proxy, sshd: int, sizes: Sizes) -> Cost:
+    loaded(Load(proxy.port, 8, min(200, sizes.requests), key=KEY))
+    of = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in proxy.pids()}
+    tunnels = [pid for pid, name in of.items() if name == "ssh"]
+    groups = ([pid for pid in of if pid not in tunnels], tunnels, cpu.tree(sshd))
+
+    def cost(count: int, load: Load) -> tuple[list[float], Result]:
+        before = [cpu.seconds(pids) for pids in groups]
+        result = loaded(load)
+        return [(cpu.seconds(pids) - start) / count * 1e6 for pids, start in zip(groups, before, strict=True)], result
+
+    requests, _ = cost(sizes.requests, Load(proxy.port, 32, sizes.requests, key=KEY))
+    streams = min(200, sizes.streams)
+    load = Load(proxy.port, streams, sizes.streams + streams, key=KEY, lines=LINES, every=0.02, spread=LINES * 0.02)
+    lines, result = cost((sizes.streams + streams) * (LINES + 1), load)
+    return Cost(
+        request=requests[0],
+        request_ssh=requests[1],
+        request_sshd=requests[2],
+        line=lines[0],
+        line_ssh=lines[1],
+        line_sshd=lines[2],
+        first_p50=quantile(result.warm, 0.5),
+        first_p99=quantile(result.warm, 0.99),
+        line_p50=quantile(result.line, 0.5),
+        line_p99=quantile(result.line, 0.99),
+    )
+
+
+def through(way: str, cipher: str, hosts: ThrowawayHosts, directory: Path, sizes: Sizes) -> Cost:
+    """A gateway before the host's backends; without a way they are reached directly."""
+    host = hosts.hosts["far"]
+    home, port = directory / "home", free_port()
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "config").write_text(f"Ciphers {cipher}\n" if cipher else "")
+    environ = {"HOME": str(home)}
+    if way == "asyncssh":
+        environ["PATH"] = str(home)  # there is no `ssh` to be found
+    inventory = hosts.inventory().replace("[defaults]\n", "[defaults]\nenv = { OLLAMA_NUM_PARALLEL = 10000 }\n")
+    if not way:
+        inventory = proxies.inventory_of(host.instances, slots=10_000)
+    words = proxies.olladist_with(directory, port, inventory, 1, "--accept-new", "--transport", "tunnel")
+    with proxies.serving(way or "none", directory, port, words, environ) as proxy:
+        return measure(proxy, hosts._servers["far"], sizes)
+
+
+def run(sizes: Sizes = FULL, ciphers: Sequence[str] = CIPHERS) -> dict[str, Cost]:
+    """Rounds of all in turn; the least CPU, the median of latencies."""
+    cases = [("", ""), *((way, cipher) for way in WAYS for cipher in ciphers)]
+    costs: dict[str, list[Cost]] = {}
+    os.sched_setaffinity(0, {LOAD_CORE})
+    with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, ExitStack() as stack:
+        hosts = stack.enter_context(ThrowawayHosts(Path(scratch) / "hosts", ["far"], instances=3))
+        for port in hosts.hosts["far"].instances:
+            log = Path(scratch) / f"stub-{port}.log"
+            stack.enter_context(running(module("bench.stub", "127.0.0.1", port), port, log))
+        for number in range(sizes.rounds):
+            for way, cipher in cases:
+                directory = Path(scratch) / f"{way}-{cipher}-{number}"
+                directory.mkdir()
+                name = f"{way}, {cipher.partition('@')[0]}" if way else "no tunnel"
+                costs.setdefault(name, []).append(through(way, cipher, hosts, directory, sizes))
+    return {name: summary(rounds) for name, rounds in costs.items()}
+
+
+def summary(rounds: Sequence[Cost]) -> Cost:
+    return replace(
+        rounds[0],
+        **{
+            name: (statistics.median if name.endswith(("p50", "p99")) else min)(
+                [getattr(each, name) for each in rounds]
+            )
+            for name in Cost.__slots__
+        },
+    )
+
+
+def table(costs: dict[str, Cost]) -> str:
+    rows = [
+        "| tunnel, cipher | CPU of a request: gateway + ssh (sshd) | of a line: gateway + ssh (sshd) | first byte p50 / p99 | line p50 / p99 |"
+    ]
+    rows.append("|---|---|---|---|---|")
+    for name, cost in costs.items():
+        cells = [
+            f"{cost.request:.0f} + {cost.request_ssh:.0f} ({cost.request_sshd:.0f}) µs",
+            f"{cost.line:.1f} + {cost.line_ssh:.1f} ({cost.line_sshd:.1f}) µs",
+            f"{cost.first_p50:.2f} / {cost.first_p99:.2f} ms",
+            f"{cost.line_p50:.2f} / {cost.line_p99:.2f} ms",
+        ]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
