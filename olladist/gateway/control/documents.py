@@ -14,6 +14,7 @@ from olladist.gateway.control.backends import Backend, Role
 from olladist.gateway.control.catalog import find_drift, merge_tags
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.roster import Seen
+from olladist.gateway.control.waiting import QueueStatus, queue
 from olladist.ollama.release import is_version, version_key
 from olladist.scheduling.health import State
 
@@ -70,7 +71,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The gateway as a whole. `slots` are those of all nodes that are not down.
 
     `fallback` is what stands in, in this order; `local` the URL of the Ollama beside the gateway, empty where there is none;
-    `drained` the nodes that get no new work; `keys` how many API keys there are; `waiting` how many requests wait for a backend.
+    `drained` the nodes that get no new work; `keys` how many API keys there are; `waiting` how many requests wait for a backend,
+    `queue` for what.
     `versions` are those of Ollama that nodes run; more than one means that nodes may answer differently.
     """
 
@@ -96,6 +98,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drained: tuple[str, ...]
     keys: Count
     waiting: Count
+    queue: QueueStatus
     versions: dict[str, tuple[str, ...]]
 
 
@@ -197,6 +200,7 @@ def status(parts: Parts, may_use: Callable[[str], bool] = lambda _: True) -> Sta
         drained=tuple(backend.node for backend in roster.nodes.values() if backend.node in roster.drained),
         keys=len(parts.keys.known),
         waiting=parts.leases.waiting,
+        queue=queue(parts, may_use),
         versions=_versions(live),
     )
 

@@ -3,6 +3,7 @@
 A field is never taken away and never changes its meaning within a version.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from olladist.gateway.control.models.targets import Store, placement, pull_targe
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.uploads.unspread import Unspread
+from olladist.gateway.control.waiting import lanes
 from olladist.ollama.names import parse_name
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -68,7 +70,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One name. `drift`: nodes of the fleet that can be reached have several contents under it.
 
     `contents` and `loaded` name nodes that are down too, with what was last seen there. `in_flight` counts requests of this
-    gateway by node. `declared` is null for a model that is not in the inventory.
+    gateway by node. `declared` is null for a model that is not in the inventory. `waiting` requests wait for its contents, by whichever
+    name and with whatever options, and one more without any would wait for `estimated_wait` seconds; null where that is not known.
     """
 
     name: str
@@ -76,6 +79,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     drift: bool
     loaded: tuple[InMemory, ...]
     in_flight: dict[str, Count]
+    waiting: Count
+    estimated_wait: float | None
     declared: Declared | None
     due: tuple[Due, ...]
 
@@ -97,6 +102,7 @@ def models(parts: Parts, may_use: Callable[[str], bool]) -> Models:
     keys |= {model.name.key for model in parts.declared.inventory.models} | due.keys()
     tags, loaded = _by_key(roster, "tags"), _by_key(roster, "loaded")
     found = stores(roster, Role.NODE, "")
+    waiting, waits = _queued(parts)
     return Models(
         models=tuple(
             Model(
@@ -105,6 +111,8 @@ def models(parts: Parts, may_use: Callable[[str], bool]) -> Models:
                 drift=key in drifting,
                 loaded=tuple(_in_memory(node, row) for node, row in sorted(loaded.get(key, {}).items())),
                 in_flight=_in_flight(parts, key),
+                waiting=waiting[key],
+                estimated_wait=waits.get(key),
                 declared=_declared(parts, key, found, tags.get(key, {})),
                 due=due.get(key, ()),
             )
@@ -155,6 +163,17 @@ def _in_flight(parts: Parts, key: str) -> dict[str, int]:
     backends = parts.roster.backends
     running = parts.dispatcher.ledger.in_flight_model(key)
     return {backends[number].node: count for number, count in sorted(running.items()) if number in backends}
+
+
+def _queued(parts: Parts) -> tuple[Counter[str], dict[str, float]]:
+    """By name: how many wait, and for how long one more would."""
+    waiting, waits = Counter[str](), dict[str, float]()
+    for lane in lanes(parts):
+        for key in lane.names:
+            waiting[key] += lane.waiting
+            if lane.wait is not None and not lane.options:
+                waits[key] = round(lane.wait, 3)
+    return waiting, waits
 
 
 def _declared(parts: Parts, key: str, found: Sequence[Store], rows: Mapping[str, Row]) -> Declared | None:

@@ -16,6 +16,11 @@ class Identities:
         digests = self._digests.get(key, ())
         return next(iter(digests)) if len(digests) == 1 else f"name:{key}"
 
+    def names(self, contents: str) -> tuple[str, ...]:
+        """The names that stand for what `of` has answered."""
+        key = contents.removeprefix("name:")
+        return (key,) if key != contents else tuple(sorted(self._names.get(contents, ())))
+
     def has_aliases(self, key: str) -> bool:
         """Whether the contents that all mean by this name go by others too."""
         return len(self._names.get(self.of(key), ())) > 1

@@ -61,6 +61,11 @@ class Ledger:
         """The same of one model."""
         return self._models.get(model, {})
 
+    @property
+    def models(self) -> frozenset[str]:
+        """Those of which anything runs."""
+        return frozenset(self._models)
+
     def models_in_flight(self, backend: int) -> dict[str, int]:
         return {model: counts[backend] for model, counts in self._models.items() if backend in counts}
 

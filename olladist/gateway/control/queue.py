@@ -4,7 +4,7 @@ What the roster learns and what workers say are its events; what it decides are 
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from olladist.ollama.env import models_max
 from olladist.scheduling import explain
 from olladist.scheduling.adaptive import Adaptive, Bind, Decision
 from olladist.scheduling.demand import weights
+from olladist.scheduling.estimate import expected_wait
 from olladist.scheduling.health import State
 from olladist.scheduling.line import Waiting
 from olladist.scheduling.machines import Machine
@@ -40,6 +41,22 @@ class Granted(NamedTuple):
     unload: tuple[str, ...]
     loads: bool
     position: int
+
+
+class Lane(NamedTuple):
+    """What shares runners: who waits for it, and who serves it. `names` are normalised ones, `oldest` and `wait` seconds.
+
+    `slots` are those of the nodes that have it in memory or load it. `wait` is how long a request that came now would wait, None
+    where that is not known.
+    """
+
+    names: tuple[str, ...]
+    options: str
+    waiting: int
+    oldest: float
+    running: int
+    slots: int
+    wait: float | None
 
 
 class _Group(NamedTuple):
@@ -127,6 +144,26 @@ class Queue:
             tried=self._without(key).union(ask.tried, avoid),
             deadline=now + ask.deadline if ask.deadline > 0 else float("inf"),
         )
+
+    def lanes(self) -> Iterator[Lane]:
+        """All that waits, runs or is in memory."""
+        now, known = self._now(), self._adaptive.known.fork()
+        for identity, demand in self._adaptive.known.demands.items():
+            if not (len(demand.line) or demand.serving or demand.coming):
+                continue
+            machines = [known.machines[number] for number in (*demand.serving, *demand.coming)]
+            runners = [machine.runners[identity] for machine in machines if identity in machine.runners]
+            oldest = demand.line.oldest()
+            contents, _, options = identity.partition("|")
+            yield Lane(
+                self._identities.names(contents),
+                options,
+                len(demand.line),
+                now - oldest.arrived if oldest is not None else 0.0,
+                sum(len(runner.running) for runner in runners),
+                sum(runner.slots for runner in runners),
+                expected_wait(known, identity, now),
+            )
 
     def leave(self, worker: int, number: int) -> None:
         """The client has gone while its request waited, or the worker."""
