@@ -6,7 +6,7 @@ Options: `--quick` fewer and smaller rounds, `--only olladist,haproxy` those pro
 import argparse
 from collections.abc import Callable
 
-from bench import fleet, gateway, queueing, streams, tunnels
+from bench import faults, fleet, gateway, queueing, streams, tunnels
 
 
 def the_gateway(options: argparse.Namespace) -> str:
@@ -23,6 +23,7 @@ TABLES: dict[str, Callable[[argparse.Namespace], str]] = {
     "streams": slow_streams,
     "tunnels": lambda options: tunnels.table(tunnels.run(tunnels.QUICK if options.quick else tunnels.FULL)),
     "queue": lambda options: queueing.table(queueing.run(options.only)),
+    "faults": lambda _: faults.table(faults.run()),
     "fleet": lambda _: fleet.table(fleet.run()),
 }
 
