@@ -1,6 +1,6 @@
 """`make bench`: measures and prints the tables of docs/performance.md; `python -m bench TABLE` one of them.
 
-Options: `--quick` fewer and smaller rounds, `--only olladist,haproxy` those proxies alone.
+Options: `--quick` fewer and smaller rounds, `--only olladist,haproxy` those proxies alone, `--tiny` so small that figures say nothing: for tests.
 """
 
 import argparse
@@ -9,30 +9,36 @@ from collections.abc import Callable
 from bench import faults, fleet, gateway, queueing, streams, tunnels
 
 
-def the_gateway(options: argparse.Namespace) -> str:
-    return gateway.table(gateway.run(options.only, gateway.QUICK if options.quick else gateway.FULL))
+def the_gateway(only: list[str], size: str) -> str:
+    return gateway.table(gateway.run(only, gateway.SIZES[size]))
 
 
-def slow_streams(options: argparse.Namespace) -> str:
-    sizes = streams.QUICK if options.quick else streams.FULL
-    return streams.table(streams.run(options.only, sizes), sizes)
+def the_streams(only: list[str], size: str) -> str:
+    sizes = streams.SIZES[size]
+    return streams.table(streams.run(only, sizes), sizes)
 
 
-TABLES: dict[str, Callable[[argparse.Namespace], str]] = {
+def the_queue(only: list[str], size: str) -> str:
+    sizes = queueing.SIZES[size]
+    return queueing.table(queueing.run(only, sizes), sizes)
+
+
+TABLES: dict[str, Callable[[list[str], str], str]] = {
     "gateway": the_gateway,
-    "streams": slow_streams,
-    "tunnels": lambda options: tunnels.table(tunnels.run(tunnels.QUICK if options.quick else tunnels.FULL)),
-    "queue": lambda options: queueing.table(queueing.run(options.only)),
-    "faults": lambda _: faults.table(faults.run()),
-    "fleet": lambda _: fleet.table(fleet.run()),
+    "streams": the_streams,
+    "queue": the_queue,
+    "tunnels": lambda _, size: tunnels.table(tunnels.run(tunnels.SIZES[size])),
+    "faults": lambda _, size: faults.table(faults.run(faults.SIZES[size])),
+    "fleet": lambda _, __: fleet.table(fleet.run()),
 }
 
 parser = argparse.ArgumentParser(prog="python -m bench")
 parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
-parser.add_argument("--quick", action="store_true")
+parser.add_argument("--quick", dest="size", action="store_const", const="quick", default="full")
+parser.add_argument("--tiny", dest="size", action="store_const", const="tiny")
 parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="PROXY,...")
 options = parser.parse_args()
 if unknown := set(options.tables) - set(TABLES):
     parser.error(f"no such table: {', '.join(sorted(unknown))}")
 for name in options.tables or TABLES:
-    print(f"\n## {name}\n\n{TABLES[name](options)}", flush=True)
+    print(f"\n## {name}\n\n{TABLES[name](options.only, options.size)}", flush=True)

@@ -41,7 +41,7 @@ class Sizes:
 
 
 FULL = Sizes(streams=1_000, every=0.5, phase=6, pause=0.01)
-TINY = Sizes(streams=20, every=0.1, phase=1.5, pause=0.02)
+SIZES = {"full": FULL, "quick": FULL, "tiny": Sizes(streams=20, every=0.1, phase=1.2, pause=0.02)}
 
 
 @dataclass
@@ -159,7 +159,7 @@ def clients_of(pid: int, port: int) -> set[int]:
     return {int(row[2][-4:], 16) for row in rows if int(row[1][-4:], 16) == port and row[9] in mine}
 
 
-def run(sizes: Sizes = FULL) -> Trial:
+def run(sizes: Sizes) -> Trial:
     """Raises RuntimeError where a stream was lost that was not with the worker that was killed."""
     os.sched_setaffinity(0, {LOAD_CORE})
     with (

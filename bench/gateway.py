@@ -15,7 +15,7 @@ from bench.load import Load, Result, loaded, quantile
 from bench.processes import LOAD_CORE, backends
 from bench.proxies import KEY
 
-BACKENDS, LINES = 3, 100
+BACKENDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,14 @@ class Sizes:
     requests: int  # small ones, of each kind
     flood: int  # streams whose lines come as fast as they can be taken
     paced: int  # streams at 50 lines a second
+    lines: int = 100  # of each stream, and a last one
 
 
-FULL = Sizes(rounds=5, requests=10_000, flood=600, paced=600)
-QUICK = Sizes(rounds=1, requests=4_000, flood=400, paced=400)
-TINY = Sizes(rounds=1, requests=40, flood=4, paced=4)
+SIZES = {
+    "full": Sizes(rounds=5, requests=10_000, flood=600, paced=600),
+    "quick": Sizes(rounds=1, requests=4_000, flood=400, paced=400),
+    "tiny": Sizes(rounds=1, requests=40, flood=4, paced=4, lines=5),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,14 @@ def measure(port: int, pids: list[int], sizes: Sizes) -> Cost:
         result = loaded(load)
         return (cpu.seconds(pids) - before) / count * 1e6 if pids else float("nan"), result
 
-    streams = min(200, sizes.paced)
-    flood = Load(port, min(200, sizes.flood), sizes.flood, key=KEY, lines=LINES, every=0.002)
-    paced = Load(port, streams, sizes.paced, key=KEY, lines=LINES, every=0.02, spread=LINES * 0.02, burst=True)
+    streams, lines = min(200, sizes.paced // 2), sizes.lines
+    flood = Load(port, min(200, sizes.flood), sizes.flood, key=KEY, lines=lines, every=0.002)
+    paced = Load(port, streams, sizes.paced, key=KEY, lines=lines, every=0.02, spread=lines * 0.02, burst=True)
     loaded(Load(port, 8, min(400, sizes.requests), key=KEY))
     generate, _ = cost(sizes.requests, Load(port, 32, sizes.requests, key=KEY))
     embed, _ = cost(sizes.requests, Load(port, 32, sizes.requests, key=KEY, path="/api/embed"))
-    paced_line, latency = cost((sizes.paced + streams) * (LINES + 1), paced)
-    flood_line, _ = cost(sizes.flood * (LINES + 1), flood)
+    paced_line, latency = cost((sizes.paced + streams) * (lines + 1), paced)
+    flood_line, _ = cost(sizes.flood * (lines + 1), flood)
     return Cost(
         generate=generate,
         embed=embed,
@@ -81,7 +84,7 @@ def measure(port: int, pids: list[int], sizes: Sizes) -> Cost:
     )
 
 
-def run(only: Sequence[str] = (), sizes: Sizes = FULL) -> dict[str, Cost]:
+def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
     """Some rounds of all proxies in turn, so that the machine's moods hit all alike; `direct` is without any."""
     names = proxies.available(only)
     costs: dict[str, list[Cost]] = {name: [] for name in ("direct", *names)}

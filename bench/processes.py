@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-# Proxies run here, and everything else of a measurement there.
-PROXY_CORE, LOAD_CORE = 1, 0
+# Proxies run on the one, everything else of a measurement on the other; a machine that has but one tells little.
+_CORES = sorted(os.sched_getaffinity(0))
+PROXY_CORE, LOAD_CORE = _CORES[-1], _CORES[0]
 
 
 def free_port() -> int:

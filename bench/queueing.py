@@ -33,7 +33,7 @@ class Sizes:
 
 
 FULL = Sizes(waiting=10_000, slots=16)
-TINY = Sizes(waiting=40, slots=2)
+SIZES = {"full": FULL, "quick": FULL, "tiny": Sizes(waiting=40, slots=2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def freed(ports: Sequence[int]) -> tuple[list[float], float]:
     return delays, max(all_went) - min(all_went)
 
 
-def run(only: Sequence[str] = (), sizes: Sizes = FULL) -> dict[str, Cost]:
+def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
     os.sched_setaffinity(0, {LOAD_CORE})
     costs = {}
     for name in proxies.available(only):
@@ -149,7 +149,7 @@ def run(only: Sequence[str] = (), sizes: Sizes = FULL) -> dict[str, Cost]:
     return costs
 
 
-def table(costs: dict[str, Cost], sizes: Sizes = FULL) -> str:
+def table(costs: dict[str, Cost], sizes: Sizes) -> str:
     slots = sizes.slots * BACKENDS
     rows = [
         f"| {sizes.waiting} wait for {slots} slots | memory of one that waits | until all wait | free slot to next request p50 / p99 | CPU of a request | until all are served |"

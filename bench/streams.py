@@ -32,9 +32,11 @@ class Sizes:
     spread: float
 
 
-FULL = Sizes(rounds=1, streams=9_000, every=4, lines=8, spread=15)
-QUICK = Sizes(rounds=1, streams=9_000, every=4, lines=6, spread=12)
-TINY = Sizes(rounds=1, streams=40, every=0.2, lines=10, spread=0.5)
+SIZES = {
+    "full": Sizes(rounds=1, streams=9_000, every=4, lines=8, spread=15),
+    "quick": Sizes(rounds=1, streams=9_000, every=4, lines=6, spread=12),
+    "tiny": Sizes(rounds=1, streams=40, every=0.1, lines=18, spread=0.3),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def load_of(port: int, sizes: Sizes) -> Load:
     return Load(port, streams, streams, key=KEY, lines=sizes.lines, every=sizes.every, spread=sizes.spread)
 
 
-def run(only: Sequence[str] = (), sizes: Sizes = FULL) -> dict[str, Cost]:
+def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
     """Rounds of all proxies in turn: the median of each figure. `direct` is without any."""
     names = [name for name in proxies.available(only) if name != "aiohttp"]  # it has no workers
     costs: dict[str, list[Cost]] = {name: [] for name in ("direct", *names)}
@@ -100,7 +102,7 @@ def median(rounds: Sequence[Cost]) -> Cost:
     return replace(rounds[0], **{name: statistics.median(getattr(cost, name) for cost in rounds) for name in names})
 
 
-def table(costs: dict[str, Cost], sizes: Sizes = FULL) -> str:
+def table(costs: dict[str, Cost], sizes: Sizes) -> str:
     rows = [
         f"| {sizes.streams} streams, a line every {sizes.every:g} s | memory of a stream | idle | CPU of a line | delay of a line p50 / p99 |"
     ]

@@ -18,7 +18,6 @@ from bench.processes import LOAD_CORE, free_port, module, running
 from bench.proxies import KEY, Proxy
 from olladist.sim.hosts import ThrowawayHosts
 
-LINES = 100
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 WAYS = ("ssh", "asyncssh")
 
@@ -28,11 +27,15 @@ class Sizes:
     rounds: int
     requests: int
     streams: int
+    lines: int = 100
+    ciphers: tuple[str, ...] = CIPHERS
 
 
-FULL = Sizes(rounds=3, requests=4_000, streams=400)
-QUICK = Sizes(rounds=1, requests=2_000, streams=200)
-TINY = Sizes(rounds=1, requests=20, streams=4)
+SIZES = {
+    "full": Sizes(rounds=3, requests=4_000, streams=400),
+    "quick": Sizes(rounds=1, requests=2_000, streams=200),
+    "tiny": Sizes(rounds=1, requests=20, streams=4, lines=5, ciphers=CIPHERS[:1]),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,10 @@ def measure(proxy: Proxy, sshd: int, sizes: Sizes) -> Cost:
 
     requests, _ = cost(sizes.requests, Load(proxy.port, 32, sizes.requests, key=KEY))
     streams = min(200, sizes.streams)
-    load = Load(proxy.port, streams, sizes.streams + streams, key=KEY, lines=LINES, every=0.02, spread=LINES * 0.02)
-    lines, result = cost((sizes.streams + streams) * (LINES + 1), load)
+    load = Load(
+        proxy.port, streams, sizes.streams + streams, key=KEY, lines=sizes.lines, every=0.02, spread=sizes.lines * 0.02
+    )
+    lines, result = cost((sizes.streams + streams) * (sizes.lines + 1), load)
     return Cost(
         request=requests[0],
         request_ssh=requests[1],
@@ -97,9 +102,9 @@ def through(way: str, cipher: str, hosts: ThrowawayHosts, directory: Path, sizes
         return measure(proxy, hosts._servers["far"], sizes)
 
 
-def run(sizes: Sizes = FULL, ciphers: Sequence[str] = CIPHERS) -> dict[str, Cost]:
+def run(sizes: Sizes) -> dict[str, Cost]:
     """Rounds of all in turn; the least CPU, the median of latencies."""
-    cases = [("", ""), *((way, cipher) for way in WAYS for cipher in ciphers)]
+    cases = [("", ""), *((way, cipher) for way in WAYS for cipher in sizes.ciphers)]
     costs: dict[str, list[Cost]] = {}
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, ExitStack() as stack:
