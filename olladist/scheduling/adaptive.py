@@ -232,6 +232,10 @@ class Adaptive:
         machine.runners[name].running[ticket] = now
         self._bound[ticket] = (number, name)
 
+    def bound(self, ticket: int) -> tuple[int, str] | None:
+        """The machine whose slot a request has, and for which model."""
+        return self._bound.get(ticket)
+
     def bound_model(self, ticket: int) -> str | None:
         """What a request that has a slot asked for."""
         return self._bound[ticket][1] if ticket in self._bound else None

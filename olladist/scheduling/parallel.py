@@ -55,6 +55,11 @@ class Parallel:
 
     _doubts: dict[str, _Doubt] = field(default_factory=dict)
 
+    @property
+    def doubts(self) -> int:
+        """Models that may have fewer slots than the host says."""
+        return len(self._doubts)
+
     def answered(self, model: str, beside: int, *, late: bool, now: float) -> None:
         """A request was sent as the `beside`th of those that ran there at once, itself included."""
         if beside < 2:

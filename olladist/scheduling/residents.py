@@ -6,7 +6,7 @@ and so has whoever made one go before its time. Times of the host are compared w
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -57,6 +57,20 @@ class Residents:
         default_factory=dict
     )  # by model: until when what happens to it may be by requests of ours
     _unloaded: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def running(self) -> Collection[str]:
+        """Models of which requests of ours run there."""
+        return self._running.keys()
+
+    @property
+    def unloaded(self) -> Collection[str]:
+        """Models that we have asked it to let go of lately."""
+        return self._unloaded.keys()
+
+    def lingers(self, now: float) -> bool:
+        """Whether it may still work on a request of ours that is over."""
+        return any(until > now for until in self._used.values())
 
     def begins(self, model: str) -> None:
         """A request of ours is sent."""

@@ -34,9 +34,10 @@ class Trust:
     def slots(self, slots: int, now: float) -> int:
         """Of so many, those that are ours: one at least."""
         share = self._faded(now)
-        if share < FORGOTTEN:
+        if not share:
             return slots
         return max(1, slots - max(1, round(share * slots)))
 
     def _faded(self, now: float) -> float:
-        return self.share * math.exp(-max(0.0, now - self.at) / FADES) if self.share else 0.0
+        share = self.share * math.exp(-max(0.0, now - self.at) / FADES) if self.share else 0.0
+        return share if share >= FORGOTTEN else 0.0

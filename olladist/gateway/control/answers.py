@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -54,6 +55,14 @@ def read_tags(raw: bytes) -> tuple[Row, ...]:
 def read_loaded(raw: bytes) -> tuple[Row, ...]:
     """The rows of /api/ps. An `expires_at` in the past is no error: a runner that is busy keeps the old one (server/sched.go)."""
     return _rows(raw, "expires_at", whole=("size", "size_vram", "context_length"))
+
+
+def read_date(header: str) -> float | None:
+    """The time of a Date header in seconds since 1970; None for what is none."""
+    try:
+        return parsedate_to_datetime(header).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _document(raw: bytes) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from msgspec.structs import replace
 
 from olladist.gateway.control import fallback, refusals
 from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Role
+from olladist.gateway.control.learned import End
 from olladist.gateway.control.ledger import Lease, Ledger
 from olladist.gateway.control.queue import Granted, Queue
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.lease import NO_USAGE, OUTCOMES, Ask, Done, First, Grant, Hello, Refuse
+from olladist.gateway.lease import OUTCOMES, Ask, Done, First, Grant, Hello, Refuse
 from olladist.inventory.model import Strategy
 from olladist.ollama.names import is_cloud, split_name
 from olladist.scheduling.backend import Candidate
@@ -190,10 +191,11 @@ class Dispatcher:
             raise ValueError(f"{done.outcome!r} is no outcome")
         self.outcomes[done.outcome] += 1
         if done.backend != lease.backend:
-            self.queue.ended(worker, done.id, lease.backend, NO_USAGE)
+            self.queue.ended(worker, done.id, lease.backend, End())
             return  # the client left while the grant was on its way: nothing was sent to the backend
         self.roster.ended(lease.backend, done.outcome)
-        self.queue.ended(worker, done.id, lease.backend, done.usage)
+        end = End(done.usage, done.outcome, done.first_byte, done.duration)
+        self.queue.ended(worker, done.id, lease.backend, end)
         self._remember(lease, done)
         if done.outcome == "retryable":
             self._could_not_serve(lease, done.status)
@@ -204,7 +206,7 @@ class Dispatcher:
         held = dict(self.ledger.held(worker))
         released = self.ledger.release_all(worker)
         for number, lease in held.items():
-            self.queue.ended(worker, number, lease.backend, NO_USAGE)
+            self.queue.ended(worker, number, lease.backend, End())
         return released
 
     def _decide(self, key: str, ask: Ask) -> Grant | Refuse | Wait:

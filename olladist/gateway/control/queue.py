@@ -5,15 +5,18 @@ What the roster learns and what workers say are its events; what it decides are 
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.identities import Identities
+from olladist.gateway.control.learned import End, Learned
 from olladist.gateway.control.ledger import Lease
 from olladist.gateway.control.roster import Change, Roster, Seen
-from olladist.gateway.lease import Ask, Usage
+from olladist.gateway.lease import NO_USAGE, Ask
 from olladist.ollama.env import models_max
+from olladist.ollama.names import parse_name
 from olladist.scheduling import explain
 from olladist.scheduling.adaptive import Adaptive, Bind, Decision
 from olladist.scheduling.demand import weights
@@ -21,12 +24,17 @@ from olladist.scheduling.estimate import expected_wait
 from olladist.scheduling.health import State
 from olladist.scheduling.line import Waiting
 from olladist.scheduling.machines import Machine
+from olladist.scheduling.residents import Resident
 
 # What a request is thought to cost before it has run: the mean of an ordinary mix.
 TOKENS = 700.0
 # Ids of a worker's Asks are below this (they count from 1; at 10 000 a second that is 13 years).
 _IDS = 2**42
 _NOBODY: frozenset[int] = frozenset()
+
+# How waiting ends: with a slot; the client has left, or its deadline has passed; the worker is gone; nobody can serve it any more, or
+# it is to be placed in another way.
+ENDS = ("granted", "left", "late", "gone", "given_back")
 
 
 class Granted(NamedTuple):
@@ -103,6 +111,8 @@ class Queue:
         self._nameless: dict[str, frozenset[int]] = {}  # by name: see _without; empty when it may be others
         self._loading: set[int] = set()  # tickets whose nodes load the model for them
         self._counts = True
+        self.learned = Learned(now)
+        self.ends = Counter(dict.fromkeys(ENDS, 0))  # of waiting
         roster.listeners.append(self._changed)
         roster.told.append(self._told)
 
@@ -169,17 +179,21 @@ class Queue:
         """The client has gone while its request waited, or the worker."""
         ticket = _ticket(worker, number)
         if ticket in self._queued:
-            self._take(ticket)
+            self._take(ticket, "left")
             self._carry_out(self._adaptive.leave(ticket, self._now()))
 
     def runs(self, worker: int, number: int, node: int, key: str, options: str = "") -> None:
         """A request that runs there already, and was not granted here."""
         if not self._counts and not self._queued:
             return
-        self._adaptive.found(_ticket(worker, number), node, self.identity(key, options), self._now())
+        ticket = _ticket(worker, number)
+        self._adaptive.found(ticket, node, self.identity(key, options), self._now())
+        self._sent(ticket)
 
     def count(self, held: Iterable[tuple[int, int, Lease]] | None) -> None:
         """From now on all that runs is counted, beginning with `held`; None: only what was granted here, for nothing waits any more."""
+        if held is not None:
+            self.learned.settle()
         self._counts = held is not None
         for worker, number, lease in held or ():
             if self._adaptive.bound_model(_ticket(worker, number)) is None:
@@ -189,30 +203,37 @@ class Queue:
         """The first byte of its answer has come."""
         self._carry_out(self._adaptive.started(_ticket(worker, number), self._now()))
 
-    def ended(self, worker: int, number: int, node: int, usage: Usage) -> None:
-        """It has a slot no more. What its final chunk says teaches how fast the node is."""
+    def ended(self, worker: int, number: int, node: int, end: End) -> None:
+        """It has a slot no more. What its final chunk says teaches how fast the node is, where it can be true."""
         ticket = _ticket(worker, number)
         model = self._adaptive.bound_model(ticket)
         if model is None:
             return  # on a backend whose slots nobody counts
         size = self._adaptive.size(model)
         speeds = self._adaptive.speeds
+        usage = end.usage if end.is_believable else NO_USAGE
         if ticket in self._loading:
             self._loading.discard(ticket)
             speeds.loaded(node, size, usage.load)
         speeds.answered(node, model, size, (usage.prompt_tokens, usage.prompt), (usage.output_tokens, usage.output))
+        if backend := self._roster.nodes.get(node):
+            self.learned.ends(ticket, end, backend.slots)
         self._carry_out(self._adaptive.finished(ticket, self._now()))
+        if self.learned.is_doubted(node):
+            self._fit(node)
 
     def gone(self, worker: int) -> None:
         """The worker has left, and with it those who waited there."""
         for ticket in [ticket for ticket, queued in self._queued.items() if queued.worker == worker]:
-            self._take(ticket)
+            self._take(ticket, "gone")
             self._carry_out(self._adaptive.leave(ticket, self._now()))
 
     def tick(self) -> list[tuple[int, Ask, int]]:
         """About once a second. Returns those whose clients will not wait any longer, with their workers and the places that they had."""
         now = self._now()
-        late = [self._take(waiting.ticket) for waiting in self._adaptive.expire(now)]
+        late = [self._take(waiting.ticket, "late") for waiting in self._adaptive.expire(now)]
+        for number in filter(self.learned.is_doubted, self.learned.nodes):
+            self._fit(number)
         self._carry_out(self._adaptive.tick(now))
         return [(queued.worker, queued.ask, queued.position) for queued in late]
 
@@ -220,6 +241,13 @@ class Queue:
         """What shares a runner: contents, under whichever name, with the same options; the name where nodes mean different contents by it."""
         contents = self._identities.of(key)
         return f"{contents}|{options}" if options else contents
+
+    def title(self, identity: str) -> str:
+        """What people call it: its first name, with the options that make it another; a digest that nobody has a name for in short."""
+        contents, _, options = identity.partition("|")
+        names = self._identities.names(contents)
+        name = str(parse_name(names[0])) if names else contents[:12]
+        return f"{name} with {options}" if options else name
 
     def loaded(self, key: str, options: str = "") -> list[int]:
         """The nodes that have the model in memory, or are loading it, and may get more."""
@@ -232,10 +260,12 @@ class Queue:
 
     def resize(self) -> None:
         """Slots and room of nodes may be others in an inventory that was read again."""
-        for number, backend in self._roster.nodes.items():
-            if number in self._adaptive.machines:
-                new = machine_of(backend)
-                self._carry_out(self._adaptive.resize(number, new.slots, new.models_max, self._now()))
+        for number in self._roster.nodes:
+            self._fit(number)
+
+    def unloads(self, number: int, key: str) -> None:
+        """Somebody has the gateway ask a node to let go of a model."""
+        self.learned.node(number).residents.unloads(self.identity(key), self._now())
 
     # The roster's changes.
 
@@ -245,19 +275,48 @@ class Queue:
             if number in self._adaptive.machines:
                 self._adaptive.remove(number)
                 self._hold(number, Seen())
+                self.learned.forget(number)
             return
         if number not in self._adaptive.machines:
-            self._adaptive.add(machine_of(change.backend))
+            self._adaptive.add(replace(machine_of(change.backend), memory=self.learned.node(number).memory))
         self._learn(change.backend, change.before, change.after)
 
     def _learn(self, backend: Backend, before: Seen | None, after: Seen) -> None:
         if after.digests != self._listed.get(backend.id):
             self._hold(backend.id, after)
-        if before is None or before.loaded is not after.loaded or before.tags is not after.tags:
-            names = {row.digest for row in after.tags}
-            loaded = [row.digest if row.digest in names else self.identity(row.key) for row in after.loaded]
+        read = before is None or before.loaded is not after.loaded
+        if read or before is None or before.tags is not after.tags:
+            loaded = {self._content(row, after): row for row in after.loaded}
+            if read and self._counts:
+                self._look_at(backend, loaded, after.clock)
             self._carry_out(self._adaptive.seen_loaded(backend.id, loaded, self._now()))
         self._set_up(backend, after)
+
+    def _content(self, row: Row, seen: Seen) -> str:
+        """What a row of /api/ps is to the placement: its name there may be any that has the same contents, or one that is gone."""
+        if seen.digests.get(row.key) == row.digest:
+            return self.identity(row.key)
+        same = (self.identity(key) for key, digest in seen.digests.items() if digest == row.digest)
+        return min(same, default=self.identity(row.key))
+
+    def _look_at(self, backend: Backend, loaded: Mapping[str, Row], clock: float | None) -> None:
+        rows = {
+            model: Resident(row.time, int(row.fields.get("size", 0)), int(row.fields.get("size_vram", 0)))
+            for model, row in loaded.items()
+        }
+        machine = self._adaptive.machines[backend.id]
+        self.learned.listed(backend.id, rows, clock, machine.models_max, self._adaptive.size)
+        self._fit(backend.id)
+
+    def _fit(self, number: int) -> None:
+        """The slots that are counted on, as they are known now."""
+        backend, machine = self._roster.nodes.get(number), self._adaptive.machines.get(number)
+        if backend is None or machine is None:
+            return
+        said = machine_of(backend)
+        slots, fewer = self.learned.slots(number, said.slots), self.learned.fewer(number, said.slots)
+        if (machine.slots, machine.models_max, machine.fewer) != (slots, said.models_max, fewer):
+            self._carry_out(self._adaptive.resize(number, slots, said.models_max, self._now(), fewer))
 
     def _hold(self, number: int, seen: Seen) -> None:
         """What one node holds may change what its names mean for all: contents, or where they differ the name."""
@@ -269,6 +328,8 @@ class Queue:
         for other in affected & self._adaptive.machines.keys():
             rows = self._roster.seen[other].tags
             self._adaptive.hold(other, {self.identity(row.key): int(row.fields.get("size", 0)) for row in rows})
+            self.learned.holds(other, self._roster.seen[other], self.identity)
+            self._fit(other)
         self._look_after_stranded()
 
     def _told(self) -> None:
@@ -280,6 +341,8 @@ class Queue:
         up = seen.state is not State.DOWN and backend.node not in self._roster.drained
         was = self._adaptive.machines[backend.id].up
         well = seen.state is State.UP
+        if seen.state is State.DOWN:
+            self.learned.away(backend.id)
         self._carry_out(self._adaptive.set_up(backend.id, up=up, well=well, now=self._now()))
         if was and not up:
             self._look_after_stranded()
@@ -293,7 +356,7 @@ class Queue:
         """One that is placed anew may wait again, and what is done then may give a slot to another of them."""
         for ticket in tickets:
             if ticket in self._queued:
-                queued = self._take(ticket)
+                queued = self._take(ticket, "given_back")
                 self._adaptive.leave(ticket, self._now())
                 self._stranded(queued.worker, queued.ask)
 
@@ -313,8 +376,9 @@ class Queue:
             self._nameless[key] = holders.difference(self._roster.holders(key))
         return self._nameless[key]
 
-    def _take(self, ticket: int) -> _Queued:
+    def _take(self, ticket: int, why: str) -> _Queued:
         """It waits no more."""
+        self.ends[why] += 1
         queued = self._queued.pop(ticket)
         tickets = self._groups[queued.group]
         del tickets[ticket]
@@ -331,14 +395,25 @@ class Queue:
         unload: dict[int, list[str]] = {}
         for decision in decisions:
             if isinstance(decision, Bind):
-                queued = self._take(decision.ticket)
+                queued = self._take(decision.ticket, "granted")
                 loads = self._adaptive.is_loading(decision.ticket)
                 if loads:
                     self._loading.add(decision.ticket)
                 names = tuple(unload.pop(decision.machine, ()))
+                self._sent(decision.ticket)
                 self._granted(Granted(queued.worker, queued.ask, decision.machine, names, loads, queued.position))
             else:
                 unload.setdefault(decision.machine, []).append(self._name(decision.machine, decision.model))
+                self.learned.node(decision.machine).residents.unloads(weights(decision.model), self._now())
+
+    def _sent(self, ticket: int) -> None:
+        """A node works on it from now on."""
+        bound = self._adaptive.bound(ticket)
+        if bound is not None:
+            number, model = bound
+            runner = self._adaptive.machines[number].runners[model]
+            beside = list(runner.running).index(ticket) + 1
+            self.learned.begins(ticket, number, weights(model), beside, loads=runner.loading)
 
     def _name(self, number: int, model: str) -> str:
         """A name by which the node knows what is to be unloaded."""

@@ -28,6 +28,7 @@ class Seen:
     since: float = 0.0  # when its state changed
     tags_read: float = -1.0
     loaded_read: float = -1.0
+    clock: float | None = None  # what its own clock showed then, seconds since 1970; None where it does not say
     loaded_problem: str = ""  # why /api/ps could not be read the last time; what was read before stands
 
     @property
@@ -111,10 +112,11 @@ class Roster:
             now = replace(seen, tags=tags, tags_read=self.now(), health=health.listed(seen.health, ""))
             self._set(number, _indexed(now))
 
-    def loaded(self, number: int, rows: tuple[Row, ...]) -> None:
-        """After its /api/ps was read."""
+    def loaded(self, number: int, rows: tuple[Row, ...], clock: float | None = None) -> None:
+        """After its /api/ps was read, with the time of its own clock."""
         if seen := self.seen.get(number):
-            self._set(number, _indexed(replace(seen, loaded=rows, loaded_read=self.now(), loaded_problem="")))
+            now = replace(seen, loaded=rows, loaded_read=self.now(), clock=clock, loaded_problem="")
+            self._set(number, _indexed(now))
 
     def loaded_failed(self, number: int, problem: str) -> None:
         """/api/ps says where a model is warm, not whether a backend works: a failure is shown, and takes nothing away."""

@@ -49,6 +49,7 @@ class Answered:
     status: int
     content_type: str
     body: bytes
+    date: str = ""  # its own clock, as in the header
 
 
 class Exchange:
@@ -210,7 +211,8 @@ async def fetch(
                 body += chunk
                 if len(body) > bytes_max:
                     raise Failed(f"{path} answered more than {bytes_max} bytes")
-            return Answered(response.status_code, response.headers.get("content-type", ""), bytes(body))
+            said = response.headers
+            return Answered(response.status_code, said.get("content-type", ""), bytes(body), said.get("date", ""))
     except TimeoutError:
         raise Failed(f"no answer to {path} within {within:g} s", silent=True) from None
     except httpx.HTTPError as error:

@@ -12,7 +12,7 @@ from olladist.gateway.control import answers
 from olladist.gateway.control.answers import BadAnswer, Row
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.control.upstreams import Failed, fetch
+from olladist.gateway.control.upstreams import Answered, Failed, fetch
 from olladist.scheduling import health
 from olladist.scheduling.health import State
 
@@ -147,8 +147,8 @@ class Watch:
     async def _probe(self) -> tuple[str, str, bool]:
         """(problem, version, whether it was just silent); either problem or version is empty."""
         try:
-            raw = await self._get("/api/version", answers.VERSION_BYTES_MAX, self._pace.probe_timeout)
-            return "", answers.read_version(raw), False
+            answer = await self._get("/api/version", answers.VERSION_BYTES_MAX, self._pace.probe_timeout)
+            return "", answers.read_version(answer.body), False
         except Failed as failure:
             lost = self._way.problem(self._backend)
             return lost or str(failure), "", failure.silent and not lost
@@ -157,8 +157,8 @@ class Watch:
 
     async def _read_tags(self) -> None:
         try:
-            raw = await self._get("/api/tags", answers.LISTING_BYTES_MAX, self._pace.listing_timeout)
-            rows = answers.read_tags(raw)
+            answer = await self._get("/api/tags", answers.LISTING_BYTES_MAX, self._pace.listing_timeout)
+            rows = answers.read_tags(answer.body)
             if self._backend.id in self._roster.backends:
                 self._roster.listed(self._backend.id, self._sift(self._backend, rows))
         except Failed as failure:
@@ -168,18 +168,18 @@ class Watch:
 
     async def _read_loaded(self) -> None:
         try:
-            raw = await self._get("/api/ps", answers.LISTING_BYTES_MAX, self._pace.listing_timeout)
-            self._roster.loaded(self._backend.id, answers.read_loaded(raw))
+            answer = await self._get("/api/ps", answers.LISTING_BYTES_MAX, self._pace.listing_timeout)
+            self._roster.loaded(self._backend.id, answers.read_loaded(answer.body), answers.read_date(answer.date))
         except Failed as failure:
             self._roster.loaded_failed(self._backend.id, f"cannot list what is loaded: {failure}")
         except BadAnswer as bad:
             self._roster.loaded_failed(self._backend.id, f"cannot list what is loaded: its answer {bad}")
 
-    async def _get(self, path: str, bytes_max: int, within: float) -> bytes:
+    async def _get(self, path: str, bytes_max: int, within: float) -> Answered:
         answer = await fetch(self._client, "GET", path, bytes_max=bytes_max, within=within)
         if answer.status != 200:
             raise Failed(f"{path} answered {answer.status}{_MEANING.get(answer.status, '')}")
-        return answer.body
+        return answer
 
 
 _MEANING = {

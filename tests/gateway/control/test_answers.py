@@ -1,11 +1,12 @@
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from olladist.gateway.control.answers import ROWS_MAX, BadAnswer, Row, read_loaded, read_tags, read_version
+from olladist.gateway.control.answers import ROWS_MAX, BadAnswer, Row, read_date, read_loaded, read_tags, read_version
 
 DIGEST = "a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72"
 TAG = {
@@ -132,3 +133,16 @@ def test_any_damage_to_rows_is_rows_or_a_bad_answer(rows: list[dict[str, Any]]) 
     except BadAnswer:
         return
     assert all(isinstance(row, Row) for row in read)
+
+
+@given(st.text(max_size=60))
+def test_a_date_is_one_or_none(header: str) -> None:
+    """Whatever a host sends."""
+    date = read_date(header)
+    assert date is None or math.isfinite(date)
+
+
+def test_the_clock_of_a_host_is_in_its_date_header() -> None:
+    """As HTTP writes it."""
+    assert read_date("Sun, 06 Nov 1994 08:49:37 GMT") == 784111777.0
+    assert read_date("") is None

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.learned import End
 from olladist.gateway.control.ledger import Lease
 from olladist.gateway.control.queue import Granted, Queue, machine_of
 from olladist.gateway.control.roster import Roster
@@ -44,7 +45,7 @@ class Fleet:
 
     def end(self, number: int, usage: Usage = NO_USAGE) -> None:
         node = next(each.node for each in self.granted if each.ask.id == number)
-        self.queue.ended(1, number, node, usage)
+        self.queue.ended(1, number, node, End(usage, "served"))
 
     @property
     def places(self) -> list[tuple[int, int]]:
@@ -246,7 +247,7 @@ def test_what_runs_already_takes_its_slot() -> None:
     fleet.ask(8, "tiny")
     assert fleet.places == []
 
-    fleet.queue.ended(1, 7, 0, NO_USAGE)
+    fleet.queue.ended(1, 7, 0, End())
     assert fleet.places == [(8, 0)]
 
 
@@ -264,7 +265,7 @@ def test_nothing_is_counted_where_nothing_waits() -> None:
     fleet.ask(10, "tiny")
     assert fleet.places == [(8, 0)]
 
-    fleet.queue.ended(1, 9, 0, NO_USAGE)
+    fleet.queue.ended(1, 9, 0, End())
     assert fleet.places == [(8, 0), (10, 0)]
 
 
