@@ -14,6 +14,7 @@ from olladist.cli.app import app
 from olladist.gateway.control import admin
 from olladist.gateway.control import documents as gateway
 from olladist.gateway.control.drain import Drained
+from olladist.gateway.control.explanation import Explanation
 from olladist.gateway.control.families import GROUPS, Family, Kind
 from olladist.gateway.control.holdings import Models
 from olladist.gateway.control.moves import documents as moves
@@ -138,6 +139,7 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "gateway-reload": Reloaded,
     "gateway-not-reloaded": NotReloaded,
     "gateway-drain": Drained,
+    "gateway-explanation": Explanation,
     "gateway-mode": admin.ModeSet,
     "gateway-fallback": admin.FallbackSet,
     "gateway-cache": admin.KeptAnswers,

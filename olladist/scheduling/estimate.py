@@ -44,7 +44,8 @@ def _slots(known: Known, demand: Demand, model: str, now: float) -> list[tuple[f
             taken = [at + usual] * (len(runner.running) if runner else 0)
         else:
             at, taken = 0.0, list(known.remaining(machine, runner, now))
-        free = max(0, machine.slots - len(taken))
+        count = runner.slots if runner else machine.slots_of(model)
+        free = max(0, count - len(taken))
         # One that runs more than its slots hold has none to give until the surplus is gone.
-        slots += [(each, usual) for each in sorted(taken, reverse=True)[: machine.slots]] + [(at, usual)] * free
+        slots += [(each, usual) for each in sorted(taken, reverse=True)[:count]] + [(at, usual)] * free
     return slots

@@ -73,6 +73,8 @@ def explain(adaptive: Adaptive, waiting: Waiting, numbers: Iterable[int], now: f
         (each.machine for each in decisions if isinstance(each, Bind) and each.ticket == waiting.ticket), None
     )
     unloads = {each.machine: each.model for each in decisions if isinstance(each, Unload)}
+    if chosen is not None and chosen not in numbers:
+        numbers = (chosen, *numbers)
     best: dict[int, Plan] = {}
     for plan in plans(before.known, name, numbers, now):
         if plan.machine not in best or plan.net > best[plan.machine].net:
@@ -116,7 +118,7 @@ class _Look:
         return Prospect(
             verdict=verdict,
             in_memory=in_memory,
-            slots=machine.slots,
+            slots=runner.slots if runner else machine.slots_of(name),
             running=len(runner.running) if runner else 0,
             other=unloaded or other,
             wait=self._wait(machine, runner, plan, verdict),

@@ -96,10 +96,6 @@ class Speeds:
         """Whether anything was learned of how fast it answers."""
         return host in self._hosts
 
-    def knows_loads(self, host: int) -> bool:
-        """The same of how fast it loads."""
-        return host in self._loads
-
     def _rate(self, means: dict[tuple[int, str], Mean], host: int, model: str, size: int, prior: float) -> float:
         known = means.get((host, model))
         if known:

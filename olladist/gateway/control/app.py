@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route as WebRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from olladist.gateway.control import admin, distributed, life, listings, monitoring, ready
+from olladist.gateway.control import admin, distributed, explanation, life, listings, monitoring, ready
 from olladist.gateway.control.models import answers as models
 from olladist.gateway.control.moves import pages as moves
 from olladist.gateway.control.parts import Parts
@@ -46,6 +46,7 @@ _PAGES: tuple[Callable[[Parts], Sequence[WebRoute]], ...] = (
     monitoring.pages,
     life.pages,
     admin.pages,
+    explanation.pages,
     moves.pages,
 )
 

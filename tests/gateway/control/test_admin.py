@@ -3,7 +3,7 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,13 +48,15 @@ def state_file() -> Iterator[sqlite3.Connection]:
 
 
 @asynccontextmanager
-async def gateway(text: str = WITH_LOCAL, *, token: str = TOKEN) -> AsyncIterator[Parts]:
+async def gateway(
+    text: str = WITH_LOCAL, *, token: str = TOKEN, now: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Parts]:
     """Without hosts that answer: none of this needs any."""
     said = declared(text)
     keys = Keys([ApiKey(name="alice", sha256=digest_of(KEY.encode()), manage=True)])
     document = Settings("/run/x", "inventory.toml", admin_digest=digest_of(token.encode()) if token else "")
     with state_file() as state, TemporaryDirectory() as scratch:
-        roster = Roster(time.monotonic, said.now.serving)
+        roster = Roster(now, said.now.serving)
         async with task_group() as tasks:
             prober = Prober(roster, Upstreams(roster), tasks)
             stores = HostStores(Connections(state=Path(scratch)), said)

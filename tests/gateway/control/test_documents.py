@@ -6,14 +6,14 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from olladist.gateway.control import documents, holdings, statistics, waiting
+from olladist.gateway.control import documents, explanation, holdings, statistics, waiting
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 PAGE = (REFERENCE / "gateway-api.md").read_text()
 
 
 @pytest.mark.parametrize(
-    "module", [documents, holdings, statistics, waiting], ids=lambda module: module.__name__.rsplit(".", 1)[1]
+    "module", [documents, explanation, holdings, statistics, waiting], ids=lambda module: module.__name__.rsplit(".", 1)[1]
 )
 def test_every_field_is_documented(module: ModuleType) -> None:
     """The page names every field of each document and of what is in it."""
