@@ -23,12 +23,14 @@ from tests.lab.machines import KEY, RELEASE, Hosts, Operator, address
 from tests.lab.slow import Pace, SlowHosts, first_served, held
 
 SLOTS, LOADED = 2, 2
-# Together less than one core, so that the gateway and who asks have the other; a disk of 12 MB/s loads a model in 2 to 6 s.
-PACES = (Pace(0.40, 12_000_000), Pace(0.26, 10_000_000), Pace(0.16, 8_000_000))
+# Together less than one core, so that the gateway and who asks have the other; such a disk loads a model in 1 to 4 s.
+PACES = (Pace(0.36, 20_000_000), Pace(0.29, 18_000_000), Pace(0.22, 16_000_000))
 # MB of weights, the most asked for first. What a model costs is its size: a token and a load alike.
 MODELS = {"m1": 40.0, "m2": 28.0, "m3": 50.0, "m4": 22.0, "m5": 34.0}
 # No answer asks for as many words.
 SENTENCE = " ".join(f"w{number}" for number in range(250))
+# Longer than anybody waits under any strategy.
+WAIT = 900.0
 # What Ollama makes of a prompt: a token of each character, and so many more.
 MORE_TOKENS = 4
 
@@ -90,7 +92,7 @@ def _body(model: str, prompt: str, output: int) -> dict[str, Any]:
 
 
 def _client(host: str) -> httpx.Client:
-    return httpx.Client(base_url=f"http://{address(host)}:11434", timeout=600)
+    return httpx.Client(base_url=f"http://{address(host)}:11434", timeout=WAIT)
 
 
 def prompt_of(number: int, tokens: int) -> str:
@@ -115,7 +117,7 @@ async def replay(url: str, jobs: Sequence[Job]) -> list[Answer]:
     """What became of each request, sent at its time whatever became of those before. An answer that is not 200 or not whole raises."""
     loop = asyncio.get_running_loop()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=url, timeout=None, limits=limits) as client, asyncio.TaskGroup() as tasks:
+    async with httpx.AsyncClient(base_url=url, timeout=WAIT, limits=limits) as client, asyncio.TaskGroup() as tasks:
         begin = loop.time() + 0.5
         asked = [tasks.create_task(_answer(client, job, begin + job.at)) for job in jobs]
     return [task.result() for task in asked]
