@@ -79,6 +79,13 @@ REFUSALS = _counter(
 IN_FLIGHT = _gauge("olladist_requests_in_flight", (), "Requests that run now, on any backend")
 WAITING = _gauge("olladist_requests_waiting", (), "Requests that wait to be given to a backend")
 
+WAITS = _counter(
+    "olladist_waits_ended_total",
+    ("reason",),
+    "Requests that came to wait for a slot, by how that ended, at once or later. Reason: granted, left (the client went away), late (its "
+    "X-Ollama-Timeout has passed), gone (its worker has ended), given_back (nobody can serve it any more, or it is placed anew)",
+)
+
 # What answers say of themselves.
 TOKENS = _counter(
     "olladist_tokens_total", ("model", "node", "kind"), "Tokens of answers that said so. Kind: prompt, output"
@@ -109,6 +116,36 @@ LOADS = _counter(
 NODE_STATE = _gauge("olladist_node_state", ("node", "state"), "1 for the state a node is in: up, degraded, down")
 NODE_INFO = _gauge("olladist_node_info", ("node", "host", "way", "role", "ollama"), "Always 1")
 NODE_SLOTS = _gauge("olladist_node_slots", ("node",), "Requests a node answers at the same time for one model")
+NODE_EFFECTIVE_SLOTS = _gauge(
+    "olladist_node_effective_slots",
+    ("node",),
+    "Slots of a node that placing counts on: fewer than olladist_node_slots while others use the node past the gateway",
+)
+MODEL_EFFECTIVE_SLOTS = _gauge(
+    "olladist_model_effective_slots",
+    ("model", "node"),
+    "Slots of a model that gets fewer on a node than others: Ollama gives some one alone, and some nodes have fewer than they say",
+)
+FOREIGN = _counter(
+    "olladist_foreign_requests_total",
+    ("node",),
+    "Requests that reached a node past the gateway, as far as they have left a trace there: one for each model and reading at most",
+)
+NODE_FITTED = _gauge(
+    "olladist_node_memory_fitted_bytes",
+    ("node",),
+    "The most that models took together in a node's memory, GPU where it has one",
+)
+NODE_EXCEEDED = _gauge(
+    "olladist_node_memory_exceeded_bytes",
+    ("node",),
+    "The least that models would have taken together where Ollama unloaded one of them instead; only for nodes that have done so",
+)
+UNBELIEVABLE = _counter(
+    "olladist_unbelievable_answers_total",
+    ("node",),
+    "Answers whose final chunk could not be true, such as times longer than the whole exchange: nothing is learned from them",
+)
 NODE_IN_FLIGHT = _gauge("olladist_node_in_flight", ("node",), "Requests of this gateway that run on a node now")
 NODE_DRAINED = _gauge("olladist_node_drained", ("node",), "1 for a node that gets no new work")
 NODE_MODELS = _gauge("olladist_node_models", ("node",), "Models in a node's store, as last listed")
@@ -148,10 +185,24 @@ WORKER_MEMORY = _gauge("olladist_worker_resident_bytes", ("worker",), "Resident 
 WORKER_CPU = _counter("olladist_worker_cpu_seconds_total", ("worker",), "CPU time of an edge worker (Linux)")
 
 GROUPS: Mapping[str, tuple[Family, ...]] = {
-    "Requests": (REQUESTS, FIRST_BYTE, DURATION, IN_FLIGHT, WAITING, RETRIES, FALLBACKS, REFUSALS),
+    "Requests": (REQUESTS, FIRST_BYTE, DURATION, IN_FLIGHT, WAITING, WAITS, RETRIES, FALLBACKS, REFUSALS),
     "Tokens and loads": (TOKENS, TOKEN_SECONDS, OUTPUT_SPEED, PROMPT_SPEED, LOAD, LOADS),
-    "Nodes": (NODE_STATE, NODE_INFO, NODE_SLOTS, NODE_IN_FLIGHT, NODE_DRAINED, NODE_MODELS, PROBES, PROBE_FAILURES),
-    "Models": (MODEL_NODES, MODEL_SLOTS, MODEL_IN_FLIGHT, MODEL_LOADED, MODEL_VRAM),
+    "Nodes": (
+        NODE_STATE,
+        NODE_INFO,
+        NODE_SLOTS,
+        NODE_EFFECTIVE_SLOTS,
+        NODE_IN_FLIGHT,
+        NODE_DRAINED,
+        NODE_MODELS,
+        NODE_FITTED,
+        NODE_EXCEEDED,
+        FOREIGN,
+        UNBELIEVABLE,
+        PROBES,
+        PROBE_FAILURES,
+    ),
+    "Models": (MODEL_NODES, MODEL_SLOTS, MODEL_EFFECTIVE_SLOTS, MODEL_IN_FLIGHT, MODEL_LOADED, MODEL_VRAM),
     "Kept answers": (KEPT_HITS, KEPT_STORED, KEPT_ANSWERS, KEPT_BYTES),
     "API keys": (KEY_REQUESTS, KEY_TOKENS, RATE_LIMITED),
     "The gateway": (BUILD, MODE, WORKERS, WORKER_EVENTS, WORKER_MEMORY, WORKER_CPU),

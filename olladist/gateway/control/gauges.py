@@ -1,5 +1,6 @@
 """The metrics that say how things are: read when somebody asks, on the loop and in one go, so that they belong together."""
 
+import math
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from olladist.gateway.control.ledger import Ledger
 from olladist.gateway.control.observer import Observer
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.processes import taken
+from olladist.gateway.control.queue import Queue
 from olladist.gateway.control.roster import Roster
 from olladist.inventory.model import Mode
 from olladist.scheduling.health import State
@@ -41,6 +43,7 @@ def scrape(parts: Parts) -> Scrape:
         *_workers(leases),
         *_nodes(roster, ledger),
         *_models(observer, roster, ledger),
+        *_learned(parts.dispatcher.queue, roster, observer),
         _family(families.KEPT_ANSWERS, [((), len(parts.cache))]),
         _family(families.KEPT_BYTES, [((), parts.cache.bytes)]),
         _family(families.RATE_LIMITED, observer.limits.limited.items()),
@@ -104,6 +107,22 @@ def _models(observer: Observer, roster: Roster, ledger: Ledger) -> Iterator[Metr
     yield _family(families.MODEL_IN_FLIGHT, [((model,), count) for model, count in running.items()])
     yield _family(families.MODEL_LOADED, [(place, total) for place, (total, _) in loaded.items()])
     yield _family(families.MODEL_VRAM, [(place, gpu) for place, (_, gpu) in loaded.items()])
+
+
+def _learned(queue: Queue, roster: Roster, observer: Observer) -> Iterator[Metric]:
+    """What the nodes have shown of themselves, beside what the inventory says of them."""
+    names = {number: backend.node for number, backend in roster.nodes.items()}
+    nodes = [((name,), queue.learned.nodes[number]) for number, name in names.items() if number in queue.learned.nodes]
+    counted = [((name,), queue.slots(number)) for number, name in names.items()]
+    fewer = [((observer.model_label(key), names[n]), slots) for n, key, slots in queue.fewer() if n in names]
+    exceeded = [(name, node.memory.refuted) for name, node in nodes if node.memory.refuted < math.inf]
+    yield _family(families.WAITS, [((reason,), count) for reason, count in queue.ends.items()])
+    yield _family(families.NODE_EFFECTIVE_SLOTS, counted)
+    yield _family(families.MODEL_EFFECTIVE_SLOTS, dict(fewer).items())
+    yield _family(families.FOREIGN, [(name, node.trust.traces) for name, node in nodes])
+    yield _family(families.UNBELIEVABLE, [(name, node.lies) for name, node in nodes])
+    yield _family(families.NODE_FITTED, [(name, node.memory.proven) for name, node in nodes])
+    yield _family(families.NODE_EXCEEDED, exceeded)
 
 
 def _family(family: Family, samples: Iterable[tuple[tuple[str, ...], float]]) -> Metric:

@@ -263,6 +263,18 @@ class Queue:
         for number in self._roster.nodes:
             self._fit(number)
 
+    def slots(self, number: int) -> int:
+        """Requests for one model that a node is given at once, as things are."""
+        machine = self._adaptive.machines.get(number)
+        return machine.slots if machine else 0
+
+    def fewer(self) -> Iterator[tuple[int, str, int]]:
+        """Models, by name, that get fewer slots than that on some node: (node, name, slots)."""
+        for number, machine in self._adaptive.machines.items():
+            for model, slots in machine.fewer.items():
+                for key in self._identities.names(model):
+                    yield number, key, min(slots, machine.slots)
+
     def unloads(self, number: int, key: str) -> None:
         """Somebody has the gateway ask a node to let go of a model."""
         self.learned.node(number).residents.unloads(self.identity(key), self._now())

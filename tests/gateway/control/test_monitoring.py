@@ -91,6 +91,39 @@ async def test_metrics_are_prometheus_text() -> None:
     assert values["olladist_key_tokens_total", ("key", "ci"), ("kind", "output")] == 60
 
 
+async def test_what_the_nodes_have_shown_of_themselves_is_told() -> None:
+    """Who else uses them, the slots that are left, what has fitted into their memory, and chunks that could not be true."""
+    n = node()
+    async with running(n), gateway(n) as g:
+        queue = g.parts.dispatcher.queue
+        known = queue.learned.node(next(iter(g.parts.roster.nodes)))
+        known.trust.traces, known.lies, known.memory.proven, known.memory.refuted = 3, 2, 900.0, 5e9
+        text = (await g.get("/metrics")).text
+
+    assert 'olladist_foreign_requests_total{node="gpu1"} 3.0' in text
+    assert 'olladist_unbelievable_answers_total{node="gpu1"} 2.0' in text
+    assert 'olladist_node_memory_fitted_bytes{node="gpu1"} 900.0' in text
+    assert 'olladist_node_memory_exceeded_bytes{node="gpu1"} 5e+09' in text
+    assert (
+        f'olladist_node_effective_slots{{node="gpu1"}} {float(next(iter(g.parts.roster.nodes.values())).slots)}' in text
+    )
+    assert 'olladist_waits_ended_total{reason="given_back"} 0.0' in text
+
+
+async def test_a_model_that_gets_fewer_slots_is_told() -> None:
+    """By its name, and only where it does."""
+    n = Node()
+    n.holds({**tag("embed:latest"), "details": {"family": "bert"}}, tag("tiny:latest", "b" * 64))
+    async with running(n), gateway(n) as g:
+        backend = next(iter(g.parts.roster.nodes.values()))
+        g.parts.roster.swap([replace(backend, slots=4)])
+        g.parts.dispatcher.queue.resize()
+        text = (await g.get("/metrics")).text
+
+    lines = [line for line in text.splitlines() if line.startswith("olladist_model_effective_slots")]
+    assert lines == ['olladist_model_effective_slots{model="embed:latest",node="gpu1"} 1.0']
+
+
 async def test_openmetrics_is_for_who_asks() -> None:
     """Prometheus itself does, in its Accept field."""
     accept = "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"

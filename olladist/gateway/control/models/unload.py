@@ -52,6 +52,8 @@ async def unload(parts: Parts, request: Request, route: Route) -> Response:
         return nobody_has_it(parts, route, asked.model)
     loaded = [holder for holder in holders if in_memory(roster.seen[holder.id], key)]
     # Where it is nowhere in memory one holder says what an Ollama says then.
+    for holder in loaded:
+        parts.dispatcher.queue.unloads(holder.id, key)
     answer = await _everywhere(parts, loaded or holders[:1], route, body)
     await parts.prober.read_loaded([holder.id for holder in loaded], PATIENCE)
     return answer

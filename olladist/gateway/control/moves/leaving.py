@@ -80,6 +80,7 @@ class Leaving:
         body = framing.encode({"model": name, "keep_alive": 0})
         for backend in nodes:
             if key in self._parts.roster.seen[backend.id].warm or self._loaded(backend, key):
+                self._parts.dispatcher.queue.unloads(backend.id, key)
                 try:
                     await self._ask(backend, "POST", "/api/generate", body, _UNLOAD_SECONDS)
                 except Failed:
