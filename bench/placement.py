@@ -242,8 +242,18 @@ def run() -> Result:
                 more, loaded = once(real, strategy, jobs)
                 took[strategy] += more
                 loads[strategy] += loaded
-                _talk(f"trace {seed}, {strategy}: {json.dumps(_figures(more, loaded))}")
+                _talk(f"trace {seed}, {strategy}: {_told(_figures(more, loaded), virtual[strategy])}")
     return Result({each: _figures(took[each], loads[each] / len(traces)) for each in STRATEGIES}, virtual, differ)
+
+
+def _told(real: Figures, virtual: Figures) -> str:
+    """One trace, beside what all of them are in virtual time."""
+    pairs = zip((*_seconds(real), real.loads), (*_seconds(virtual), virtual.loads), strict=True)
+    return "p50 and p95 to the first token, to the last, loads: " + "; ".join(f"{a:.1f} ({b:.1f})" for a, b in pairs)
+
+
+def _seconds(figures: Figures) -> tuple[float, ...]:
+    return figures.first.p50, figures.first.p95, figures.total.p50, figures.total.p95
 
 
 # The claim.
