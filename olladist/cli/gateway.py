@@ -29,6 +29,7 @@ from olladist.output.documents import (
     DrainedNode,
     GatewayNode,
     GatewayProcess,
+    GatewayQueue,
     ProxyDocument,
     ProxyDrainDocument,
     RunningGateway,
@@ -158,6 +159,7 @@ def look_at(running: Running) -> RunningGateway:
         strategy=status.get("strategy", ""),
         transport=status.get("transport", ""),
         in_flight=status.get("in_flight", 0),
+        queue=msgspec.convert(status.get("queue", {}), GatewayQueue),
         nodes=tuple(msgspec.convert({**node, "models": len(node["models"])}, GatewayNode) for node in nodes),
         problem="; ".join(problems),
     )

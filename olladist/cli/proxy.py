@@ -74,6 +74,7 @@ def run_gateway(
 
 
 proxy.command("status")(proxy_orders.status)
+proxy.command("explain")(proxy_orders.explain)
 proxy.command("reload")(proxy_orders.reload)
 proxy.command("drain")(proxy_orders.drain)
 proxy.command("undrain")(proxy_orders.undrain)

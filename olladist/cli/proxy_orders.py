@@ -1,4 +1,4 @@
-"""`olladist proxy status`, `reload`, `drain`, `undrain` and `stop`: what is asked of a gateway that runs."""
+"""`olladist proxy status`, `explain`, `reload`, `drain`, `undrain` and `stop`: what is asked of a gateway that runs."""
 
 from typing import Annotated, TypeAlias
 
@@ -15,7 +15,7 @@ Nodes: TypeAlias = Annotated[
 
 
 def status(context: typer.Context, listen: Where = None) -> int:
-    """Show the gateways of this inventory that run: their processes, and every node with what runs there."""
+    """Show the gateways of this inventory that run: their processes, every node with what runs there, and who waits for which model."""
     from olladist.cli.gateway import look_at, running_gateways
     from olladist.output.documents import ProxyStatusDocument
     from olladist.output.gateway import gateway_block
@@ -25,6 +25,63 @@ def status(context: typer.Context, listen: Where = None) -> int:
     screen.show(*(gateway_block(each) for each in seen))
     screen.document(ProxyStatusDocument(gateways=seen))
     return int(any(each.problem for each in seen))
+
+
+def explain(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="As clients name it.")],
+    key: Annotated[str, typer.Option(metavar="NAME", help="For a request with this API key.")] = "",
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="For a request with this option, such as num_ctx=8192; may be repeated."
+        ),
+    ] = None,
+    listen: Where = None,
+) -> int:
+    """Say where a request for a model would go now, and for every node why there or why not.
+
+    Decided by what decides about requests, on a copy of what the gateway knows: nothing changes. Times are seconds; GAIN and HARM are
+    what a load there would save those who wait and cost others, in seconds of waiting over all requests.
+    """
+    from urllib.parse import urlencode
+
+    import msgspec
+
+    from olladist.cli.gateway import Operator, one_gateway
+    from olladist.output.documents import ProxyExplainDocument
+    from olladist.output.gateway import explain_block
+
+    screen, running = one_gateway(context, listen)
+    asked = {"model": model, "key": key, "options": _options(options or [])}
+    with Operator(running) as operator:
+        answer = operator.ask("GET", f"/admin/explain?{urlencode(asked)}")
+    document = msgspec.convert({**answer, "schema": "olladist.proxy.explain", "url": running.url}, ProxyExplainDocument)
+    screen.show(explain_block(document))
+    screen.document(document)
+    return 0
+
+
+def _options(words: list[str]) -> str:
+    """`num_ctx=8192` as clients send it; UsageError for one that does not decide where a request goes."""
+    import json
+
+    from olladist.errors import UsageError
+    from olladist.ollama.request import RUNNER_OPTIONS
+
+    found: dict[str, object] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in RUNNER_OPTIONS:
+            raise UsageError(
+                f"--options {word} is none that makes Ollama load a model anew",
+                hint=f"these do: {', '.join(RUNNER_OPTIONS)}; as in num_ctx=8192",
+            )
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            raise UsageError(f"--options {word}: {value!r} is no value", hint="a number, true or false") from None
+    return json.dumps(found)
 
 
 def reload(context: typer.Context, listen: Where = None) -> int:

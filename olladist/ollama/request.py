@@ -79,7 +79,7 @@ def read_body(body: bytes, route: Route) -> ModelRequest:
 
 
 # api.Runner of 0.17.4, as server/sched.go needsReload compares them.
-_RUNNER_OPTIONS = ("main_gpu", "num_batch", "num_ctx", "num_gpu", "num_thread", "use_mmap")
+RUNNER_OPTIONS = ("main_gpu", "num_batch", "num_ctx", "num_gpu", "num_thread", "use_mmap")
 
 
 def runner_options(raw: bytes) -> str:
@@ -88,7 +88,7 @@ def runner_options(raw: bytes) -> str:
         options = _raw_members.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
-    return ",".join(f"{name}={bytes(options[name]).decode()}" for name in _RUNNER_OPTIONS if name in options)
+    return ",".join(f"{name}={bytes(options[name]).decode()}" for name in RUNNER_OPTIONS if name in options)
 
 
 def conversation(messages: bytes) -> int:

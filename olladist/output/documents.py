@@ -261,6 +261,30 @@ class GatewayNode(msgspec.Struct, frozen=True, kw_only=True):
     drained: bool = False
 
 
+class ModelQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """What shares runners on hosts: contents by all their `names`, with the same `options`. `waiting` for a slot, the first for `oldest_wait` seconds.
+
+    `running` on `slots`; a request that came now would wait `estimated_wait` seconds, null where that is not known.
+    """
+
+    names: tuple[str, ...]
+    options: str
+    waiting: int
+    oldest_wait: float
+    running: int
+    slots: int
+    estimated_wait: float | None
+
+
+class GatewayQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """`waiting` in all, of at most `waiting_max`, the first for `oldest_wait` seconds; `models` that wait, run or are in memory."""
+
+    waiting: int = 0
+    waiting_max: int = 0
+    oldest_wait: float = 0.0
+    models: tuple[ModelQueue, ...] = ()
+
+
 class RunningGateway(msgspec.Struct, frozen=True, kw_only=True):
     """`problem` says what could not be found out, and of whom."""
 
@@ -274,6 +298,7 @@ class RunningGateway(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     transport: str
     in_flight: int
+    queue: GatewayQueue = GatewayQueue()
     nodes: tuple[GatewayNode, ...]
     problem: str
 
@@ -321,6 +346,59 @@ class ProxyDrainDocument(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[DrainedNode, ...]
     changed: tuple[str, ...]
     unreachable_models: tuple[str, ...]
+
+
+class ExplainedNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node and what it is to the request: `verdict` in a word, `text` in words.
+
+    `slots` for the model that are counted on, `running` of them taken, `declared_slots` what the inventory says. `makes_room` is the model
+    that would have to go, goes, or is loaded. `wait` and `load` are seconds; `tokens_per_second` of an answer, a guess unless
+    `learned`. `gain`, `harm` and `net` of a load there are seconds of waiting over all requests. Null where there is no such thing.
+    """
+
+    node: str
+    state: str
+    drained: bool
+    verdict: str
+    text: str
+    has_model: bool
+    in_memory: bool
+    slots: int
+    declared_slots: int
+    running: int
+    in_flight: int
+    makes_room: str
+    wait: float | None
+    load: float | None
+    tokens_per_second: float | None
+    learned: bool
+    gain: float | None
+    harm: float | None
+    net: float | None
+
+
+class ProxyExplainDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist proxy explain`: the request `goes` to a `node`, or `waits` in place `position`, or goes to a `fallback`, or is `refused`.
+
+    `estimated_wait` are seconds until it begins, null where that is not known. `nodes` begin with where it goes; `left_out` is how many
+    more there are.
+    """
+
+    schema: Literal["olladist.proxy.explain"] = "olladist.proxy.explain"
+    version: Literal[1] = 1
+    url: str
+    model: str
+    key: str
+    options: str
+    strategy: str
+    mode: str
+    goes: str
+    node: str
+    text: str
+    position: int
+    estimated_wait: float | None
+    nodes: tuple[ExplainedNode, ...]
+    left_out: int
 
 
 class ProxyStopDocument(msgspec.Struct, frozen=True, kw_only=True):

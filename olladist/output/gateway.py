@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from olladist.output.documents import ChangedSetting, GatewayNode, ProxyReloadDocument, RunningGateway
+from olladist.output.documents import (
+    ChangedSetting,
+    GatewayNode,
+    GatewayQueue,
+    ProxyExplainDocument,
+    ProxyReloadDocument,
+    RunningGateway,
+)
 from olladist.output.table import NONE, plain_table
 from olladist.units import duration
 
@@ -21,11 +28,18 @@ def gateway_block(gateway: RunningGateway) -> RenderableType:
         f"supervisor {gateway.pid}",
         *(f"{each.name} {each.pid or 'is being started'}" for each in gateway.processes),
     ]
-    lines = [Text(f"{gateway.url}: {', '.join(settings)}"), Text(f"processes: {', '.join(processes)}")]
+    lines: list[RenderableType] = [
+        Text(f"{gateway.url}: {', '.join(settings)}"),
+        Text(f"processes: {', '.join(processes)}"),
+    ]
     if gateway.problem:
         lines.append(Text(f"problem: {gateway.problem}", "red"))
-    if not gateway.nodes:
-        return Group(*lines)
+    if gateway.nodes:
+        lines.append(_nodes(gateway))
+    return Group(*lines, *_queue(gateway.queue))
+
+
+def _nodes(gateway: RunningGateway) -> RenderableType:
     table = plain_table("NODE", "STATE", "IN FLIGHT", "SLOTS", "MODELS", "OLLAMA", "WAY", "NOTE")
     for node in gateway.nodes:
         state, note = _state(node)
@@ -39,7 +53,57 @@ def gateway_block(gateway: RunningGateway) -> RenderableType:
             node.way,
             note or NONE,
         )
-    return Group(*lines, table)
+    return table
+
+
+def _queue(queue: GatewayQueue) -> Iterator[RenderableType]:
+    """Nothing where nothing waits or runs: what is in memory stands with the nodes."""
+    shown = [each for each in queue.models if each.waiting or each.running]
+    if queue.waiting:
+        yield Text(
+            f"waiting: {queue.waiting} of at most {queue.waiting_max}, the first for {duration(queue.oldest_wait)}"
+        )
+    if not shown:
+        return
+    table = plain_table("MODEL", "WAITING", "OLDEST", "RUNNING", "SLOTS", "ONE MORE WAITS")
+    for each in shown:
+        table.add_row(
+            each.names[0] + (f" ({each.options})" if each.options else ""),
+            str(each.waiting),
+            duration(each.oldest_wait) if each.waiting else NONE,
+            str(each.running),
+            str(each.slots),
+            NONE if each.estimated_wait is None else duration(each.estimated_wait) if each.estimated_wait else "not",
+        )
+    yield table
+
+
+def explain_block(explained: ProxyExplainDocument) -> RenderableType:
+    """Where it goes, and a line for each node that says why it is the one, or is not."""
+    what = explained.model + (f" with {explained.options}" if explained.options else "")
+    asker = f", by the key {explained.key}" if explained.key else ""
+    head = Text(f"{what}{asker}: {explained.text} ({explained.strategy}, {explained.mode})")
+    table = plain_table("NODE", "STATE", "MODEL", "SLOTS", "WAIT", "LOAD", "TOKENS/S", "GAIN", "HARM", "WHY")
+    for node in explained.nodes:
+        state = "drained" if node.drained else node.state
+        table.add_row(
+            node.node,
+            Text(state, _COLOURS.get(state, "")),
+            "in memory" if node.in_memory else "on disk" if node.has_model else NONE,
+            f"{node.running}/{node.slots}",
+            _seconds(node.wait),
+            _seconds(node.load),
+            NONE if node.tokens_per_second is None else f"{'' if node.learned else '~'}{node.tokens_per_second:.0f}",
+            _seconds(node.gain),
+            _seconds(node.harm),
+            Text(node.text, "green" if node.node == explained.node else ""),
+        )
+    more = [Text(f"and {explained.left_out} more")] if explained.left_out else []
+    return Group(head, table, *more)
+
+
+def _seconds(value: float | None) -> str:
+    return NONE if value is None else f"{value:.1f} s"
 
 
 def _state(node: GatewayNode) -> tuple[str, str]:

@@ -113,6 +113,34 @@ def test_two_gateways_of_one_inventory_are_told_apart(fleet: Fleet, inventory: P
         assert [each["url"] for each in person.document("-i", at, "proxy", "status")["gateways"]] == [one.url]
 
 
+@pytest.mark.parametrize("strategy", ["adaptive", "model-affinity"])
+def test_it_is_explained_where_a_request_would_go(fleet: Fleet, inventory: Path, strategy: str) -> None:
+    """And there it goes. What is wrong in the question is told with what comes near: exit status 2."""
+    person, at = fleet.person, str(inventory)
+    with gateway(person, "--listen", "127.0.0.1:0", "--strategy", strategy, inventory=at) as running:
+        wait_for_model(running.url)
+        said = person.document("-i", at, "proxy", "explain", "acme/tiny:v1", "--options", "num_ctx=512")
+        table = person.out("-i", at, "proxy", "explain", "acme/tiny:v1")
+        first = person.document("-i", at, "proxy", "explain", "acme/tiny:v1")["node"]
+        node = httpx.post(f"{running.url}/api/generate", json=ASK, timeout=30).headers["x-ollama-node"]
+        misspelt = person.olladist("-i", at, "proxy", "explain", "acme/tine:v1")
+        nobody = person.olladist("-i", at, "proxy", "explain", "acme/tiny:v1", "--key", "me")
+        other = person.olladist("-i", at, "proxy", "explain", "acme/tiny:v1", "--options", "seed=1")
+
+    assert (said["strategy"], said["goes"], said["options"]) == (strategy, "node", "num_ctx=512")
+    assert {each["node"] for each in said["nodes"]} == {"gpu1", "gpu2"}
+    assert first == node
+    head, columns, *rows = table.splitlines()
+    assert head.startswith(f"acme/tiny:v1: it would go to {first} now")
+    assert columns.split()[:4] == ["NODE", "STATE", "MODEL", "SLOTS"]
+    assert rows[0].startswith(first)
+    assert "would go here now: " in rows[0]
+    assert (misspelt.returncode, nobody.returncode, other.returncode) == (2, 2, 2)
+    assert "hint: did you mean acme/tiny:v1?" in misspelt.stderr
+    assert "there is no API key 'me'" in nobody.stderr
+    assert "num_ctx" in other.stderr
+
+
 def test_a_reload_says_what_it_has_changed(fleet: Fleet, inventory: Path) -> None:
     """A broken inventory: file and line, exit status 2, and nothing changes. Then a host less, another strategy, and what waits for a restart."""
     person, at, text = fleet.person, str(inventory), inventory.read_text()

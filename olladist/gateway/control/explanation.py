@@ -243,7 +243,7 @@ def _queued(facts: Facts, prospect: Prospect) -> tuple[Verdict, str]:
         return Verdict.DOWN, text
     if prospect.verdict is Verdict.ABSENT or not facts.has_model:
         return Verdict.ABSENT, verdicts.absent(facts)
-    return prospect.verdict, verdicts.queued(facts, prospect)
+    return prospect.verdict, verdicts.queued(facts, prospect) + verdicts.doubt(facts, prospect)
 
 
 def _sent_on(facts: Facts, chosen: Facts | None, strategy: Strategy) -> tuple[Verdict, str]:

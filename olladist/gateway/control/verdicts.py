@@ -75,6 +75,13 @@ def queued(facts: Facts, prospect: Prospect) -> str:
             return _passed_over(prospect, load, other)
 
 
+def doubt(facts: Facts, prospect: Prospect) -> str:
+    """Why fewer slots are counted on than the inventory says; "" where they are not."""
+    if prospect.slots >= facts.slots:
+        return ""
+    return f" ({facts.slots} by the inventory, but others use the node too, or it has shown no more)"
+
+
 def _passed_over(prospect: Prospect, load: str, other: str) -> str:
     """Of one that could load the model."""
     needs = f"it would have to load the model ({load})" + (f" and to unload {other}" if other else "")
