@@ -84,9 +84,15 @@ class Adaptive:
             held = self._model(name).holders
             held.size = size
             held.add(number)
-        for name in self._held.get(number, set()).difference(models):
+        before = self._held.get(number, set())
+        for name in before.difference(models):
             self._models[name].holders.discard(number)
         self._held[number] = set(models)
+        machine = self.machines.get(number)
+        for runner in machine.runners.values() if machine else ():
+            if machine and weights(runner.model) in before.symmetric_difference(models):
+                self._count(machine, runner)
+                self._list(machine, runner)
 
     def remove(self, number: int) -> None:
         """The machine is gone, and with it what it ran: whoever was bound there comes again, or has failed."""
@@ -317,25 +323,24 @@ class Adaptive:
         """The machine that has the conversation in a slot's cache, among near equals."""
         alone = next(iter(model.line)) if len(model.line) == 1 else None
         owner = self._owners.get(alone.near) if alone is not None and alone.near else None
-        if owner is None or owner == entry[1] or owner not in model.listed or not self.is_free(name, owner):
+        if alone is None or owner is None or owner == entry[1] or owner in alone.tried or owner not in model.listed:
             return entry
         seconds = self.speeds.service_seconds(owner, name, model.size)
-        if seconds > entry[0] * NEAR:
+        if seconds > entry[0] * NEAR or not self.is_free(name, owner):
             return entry
         heappush(model.free, entry)
         model.listed.add(entry[1])
-        model.listed.discard(owner)
-        model.free = [each for each in model.free if each[1] != owner]
-        return seconds, owner
+        return seconds, owner  # which stays in the heap: whoever comes upon it there looks whether it is free
 
     def is_free(self, name: str, number: int) -> bool:
         """Whether a request for the model would get a slot of the machine."""
         machine = self.machines.get(number)
         runner = machine.runners.get(name) if machine and machine.up else None
         leaving = machine is not None and machine.switch is not None and machine.switch.out == name
-        if runner is None or runner.loading or leaving or runner.free <= 0:
+        if machine is None or runner is None or runner.loading or leaving or runner.free <= 0:
             return False
-        return machine is not None and self.known.may_work(machine, self._models[name])
+        # One that was deleted may still be in memory, where nobody can ask for it.
+        return number in self._models[name].holders and self.known.may_work(machine, self._models[name])
 
     def _bind(self, waiting: Waiting, machine: Machine, now: float) -> Bind:
         machine.runners[waiting.model].running[waiting.ticket] = now
@@ -380,7 +385,7 @@ class Adaptive:
         machine.runners[name].since = now
         model = self._models[name]
         model.coming.pop(machine.id, None)
-        model.serve(machine.id, self.known.rate(machine, name))
+        self._count(machine, machine.runners[name])
         self._list(machine, machine.runners[name])
         return [*self._serve(name, now), *self._offer(machine, now)]
 
@@ -411,7 +416,7 @@ class Adaptive:
         self._tidy(found[1])
         return decisions
 
-    def _candidates(self, model: Demand) -> Iterable[int]:
+    def _candidates(self, model: Demand) -> Collection[int]:
         """Machines on which the model could be loaded: all of them, or a sample that moves on with each question."""
         if len(model.holders) <= LOOKED_AT:
             return tuple(model.holders)
@@ -432,8 +437,15 @@ class Adaptive:
         if runner.loading:
             model.coming[machine.id] = None
         else:
-            model.serve(machine.id, self.known.rate(machine, runner.model))
+            self._count(machine, runner)
         self._list(machine, runner)
+
+    def _count(self, machine: Machine, runner: Runner) -> None:
+        """The requests for its model that a machine serves."""
+        model = self._models[runner.model]
+        leaving = machine.switch is not None and machine.switch.out == runner.model
+        serves = machine.id in model.holders and not runner.loading and not leaving
+        model.serve(machine.id, self.known.rate(machine, runner.model) if serves else 0.0)
 
     def _drop(self, machine: Machine, name: str) -> None:
         del machine.runners[name]
@@ -446,7 +458,7 @@ class Adaptive:
         if switch is not None:
             self._models[switch.into].coming.pop(machine.id, None)
             if switch.out in machine.runners:
-                self._models[switch.out].serve(machine.id, self.known.rate(machine, switch.out))
+                self._count(machine, machine.runners[switch.out])
 
     def _tidy(self, name: str) -> None:
         if not len(self._models[name].line):

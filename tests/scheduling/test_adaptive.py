@@ -109,6 +109,17 @@ def test_one_person_with_two_models_never_waits_for_more_than_the_load() -> None
         adaptive.finished(turn, now + 8.0)
 
 
+def test_what_was_deleted_is_not_asked_for_where_it_still_is_in_memory() -> None:
+    """Its runner lives on until its time is over, and nobody can reach it; where it is on disk it is loaded."""
+    adaptive = fleet(Machine(1, slots=2), Machine(2, slots=2))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.hold(1, {"b": 8 * GB})
+    assert adaptive.arrive(ask(1, now=1.0), 1.0) == [Bind(1, 2)]
+
+    adaptive.hold(1, {"a": 8 * GB})
+    assert adaptive.arrive(ask(2, now=2.0), 2.0) == [Bind(2, 1)]
+
+
 def test_who_leaves_is_forgotten() -> None:
     """Its slot goes to the next, and so does its place."""
     adaptive = fleet(Machine(1, slots=1, models_max=1))
