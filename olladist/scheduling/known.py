@@ -49,6 +49,16 @@ class Known:
         """Requests per second, with all its slots."""
         return machine.slots_of(model) / self.speeds.service_seconds(machine.id, model, self.demands[model].size)
 
+    def slot_rate(self, model: str, others: Collection[int]) -> float:
+        """Requests per second of one slot, as they are where the model is served, or else would be on one of the others."""
+        demand = self.demands[model]
+        number = next(iter(demand.serving or others), None)
+        machine = self.machines.get(number) if number is not None else None
+        if machine is None:
+            return 0.0
+        rate = demand.rate / len(demand.serving) if demand.serving else self.rate(machine, model)
+        return rate / machine.slots_of(model)
+
     def may_work(self, machine: Machine, demand: Demand) -> bool:
         """One that is not well works only where no other holds the model."""
         return machine.up and (machine.well or not any(self.is_well(number) for number in demand.holders))

@@ -6,7 +6,7 @@ Both are sums of waiting with it and without it (fluid.py):
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from olladist.scheduling.demand import FEARED, HOPED, Demand, weights
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
     load: float = 0.0
 
 
-def best(known: Known, name: str, numbers: Iterable[int], now: float) -> Plan | None:
+def best(known: Known, name: str, numbers: Collection[int], now: float) -> Plan | None:
     """The best load of the model on one of these machines, if any is worth it."""
     found: Plan | None = None
     for plan in plans(known, name, numbers, now):
@@ -52,7 +52,7 @@ def best(known: Known, name: str, numbers: Iterable[int], now: float) -> Plan | 
     return found
 
 
-def plans(known: Known, name: str, numbers: Iterable[int], now: float) -> Iterator[Plan]:
+def plans(known: Known, name: str, numbers: Collection[int], now: float) -> Iterator[Plan]:
     """Each load of the model that could be begun on one of these machines, for those who wait for it; worth it or not."""
     demand = known.demands[name]
     oldest = demand.line.oldest()
@@ -65,7 +65,8 @@ def plans(known: Known, name: str, numbers: Iterable[int], now: float) -> Iterat
     useless = oldest.tried.union(n for n in known.poorly if not known.may_work(known.machines[n], demand))
     capacities = known.capacities(name, now, useless)
     served = bool(demand.serving.keys() - useless or demand.coming.keys() - useless)
-    as_it_is = waiting(len(demand.line), arriving, capacities, horizon)
+    slot = known.slot_rate(name, numbers)
+    as_it_is = waiting(len(demand.line), arriving, capacities, horizon, slot)
     for number in numbers:
         machine = known.machines.get(number)
         if machine is None or not _may_load(known, machine, name, demand):
@@ -75,7 +76,7 @@ def plans(known: Known, name: str, numbers: Iterable[int], now: float) -> Iterat
         starved = age > min(AGE_MAX, AGE_LOADS * seconds) and not served
         for victim, drain, harm in _victims(known, machine, name, oldest.arrived if starved else math.inf, now):
             more = with_more(capacities, drain + seconds, rate)
-            gain = as_it_is - waiting(len(demand.line), arriving, more, horizon)
+            gain = as_it_is - waiting(len(demand.line), arriving, more, horizon, slot)
             net = gain - (STARVED if starved else MARGIN) * harm - LOAD_PRICE * seconds
             yield Plan(net, number, victim, gain, harm, drain, seconds)
 
@@ -117,5 +118,5 @@ def _harm(known: Known, machine: Machine, name: str, now: float) -> float:
     less = [Capacity(step.at, max(0.0, step.rate - rate)) for step in capacities]
     if less[-1].rate <= 0.0:
         less = with_more(less, known.back + known.speeds.load_seconds(machine.id, demand.size), rate)
-    queued = len(demand.line)
-    return waiting(queued, arriving, less, HORIZON) - waiting(queued, arriving, capacities, HORIZON)
+    queued, slot = len(demand.line), known.slot_rate(name, (machine.id,))
+    return waiting(queued, arriving, less, HORIZON, slot) - waiting(queued, arriving, capacities, HORIZON, slot)
