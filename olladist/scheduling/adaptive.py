@@ -105,7 +105,10 @@ class Adaptive:
             self._models[name].holders.discard(number)
 
     def set_up(self, number: int, *, up: bool, well: bool = True, now: float) -> list[Decision]:
-        """A machine that is not up gets nothing new, and its memory is empty when it comes back; one that is not well is the last resort."""
+        """A machine that is not up gets nothing new, and nothing but what still runs is in its memory when it comes back.
+
+        One that is not well is the last resort.
+        """
         machine = self.machines[number]
         if (machine.up, machine.well) == (up, well):
             return []
@@ -114,8 +117,14 @@ class Adaptive:
         (self.known.poorly.discard if well else self.known.poorly.add)(number)
         if not up:
             self._stay(machine)
-            for name in tuple(machine.runners):
-                self._drop(machine, name)
+            for name, runner in tuple(machine.runners.items()):
+                if runner.running:
+                    self._count(machine, runner)
+                else:
+                    self._drop(machine, name)
+        elif came:
+            for runner in machine.runners.values():
+                self._count(machine, runner)
         # Those who are not well take over where nobody is, and give way to one who is again.
         for model in self._models.values():
             model.stale = model.stale or number in model.holders
@@ -200,6 +209,9 @@ class Adaptive:
         if machine is None or runner is None or ticket not in runner.running:
             return []
         del runner.running[ticket]
+        if not runner.running and not machine.up:
+            self._drop(machine, name)
+            return []
         if runner.loading and not runner.running:  # who loads leaves: the load is given up (llm/server.go)
             self._drop(machine, name)
             return self._serve(name, now)
@@ -383,8 +395,6 @@ class Adaptive:
     def _loaded(self, machine: Machine, name: str, now: float) -> list[Decision]:
         machine.runners[name].loading = False
         machine.runners[name].since = now
-        model = self._models[name]
-        model.coming.pop(machine.id, None)
         self._count(machine, machine.runners[name])
         self._list(machine, machine.runners[name])
         return [*self._serve(name, now), *self._offer(machine, now)]
@@ -433,18 +443,19 @@ class Adaptive:
 
     def _put(self, machine: Machine, runner: Runner) -> None:
         machine.runners[runner.model] = runner
-        model = self._model(runner.model)
-        if runner.loading:
-            model.coming[machine.id] = None
-        else:
-            self._count(machine, runner)
+        self._model(runner.model)
+        self._count(machine, runner)
         self._list(machine, runner)
 
     def _count(self, machine: Machine, runner: Runner) -> None:
-        """The requests for its model that a machine serves."""
+        """The requests for its model that a machine serves, or is to; none where it takes no more."""
         model = self._models[runner.model]
+        if runner.loading and machine.up:
+            model.coming.setdefault(machine.id, None)
+        else:
+            model.coming.pop(machine.id, None)
         leaving = machine.switch is not None and machine.switch.out == runner.model
-        serves = machine.id in model.holders and not runner.loading and not leaving
+        serves = machine.up and machine.id in model.holders and not runner.loading and not leaving
         model.serve(machine.id, self.known.rate(machine, runner.model) if serves else 0.0)
 
     def _drop(self, machine: Machine, name: str) -> None:

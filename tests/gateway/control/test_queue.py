@@ -155,6 +155,35 @@ def test_a_node_that_is_drained_or_down_gets_nothing() -> None:
     assert fleet.places == [(1, 1), (2, 0)]
 
 
+def test_a_drained_node_keeps_the_slots_that_are_in_use() -> None:
+    """When it is given back before what ran there has ended; in whatever order listings of it come."""
+    fleet = Fleet(tiny=A)
+    fleet.ask(1, "tiny")
+    fleet.roster.drain(["gpu0"])
+    fleet.clock.time += 2
+    fleet.roster.loaded(0, (row("tiny", A),))
+    fleet.roster.drain([])
+    fleet.ask(2, "tiny")
+    assert fleet.places == [(1, 0)]
+
+    fleet.end(1)
+    assert fleet.places == [(1, 0), (2, 0)]
+
+
+def test_what_a_drained_node_has_in_memory_serves_nobody() -> None:
+    """Another node loads it, however fast the drained one would be."""
+    fleet = Fleet(2, tiny=A)
+    fleet.roster.loaded(0, (row("tiny", A),))
+    fleet.ask(1, "tiny")
+    fleet.end(1, Usage(100, 100, 0.0, 0.001, 0.01))
+    fleet.roster.drain(["gpu0"])
+    fleet.clock.time += 2
+    fleet.roster.loaded(0, (row("tiny", A),))
+    fleet.ask(2, "tiny")
+
+    assert fleet.places == [(1, 0), (2, 1)]
+
+
 def test_what_can_be_served_by_nobody_any_more_is_given_back() -> None:
     """The last node that has the model is found to be down: somebody must decide about those that wait."""
     fleet = Fleet(tiny=A)
