@@ -188,6 +188,7 @@ class Dispatcher:
             self.queue.leave(worker, done.id)
             return  # refused, or the client left before the answer
         if done.outcome not in OUTCOMES:
+            self.queue.ended(worker, done.id, lease.backend, End())
             raise ValueError(f"{done.outcome!r} is no outcome")
         self.outcomes[done.outcome] += 1
         if done.backend != lease.backend:
@@ -195,10 +196,10 @@ class Dispatcher:
             return  # the client left while the grant was on its way: nothing was sent to the backend
         self.roster.ended(lease.backend, done.outcome)
         end = End(done.usage, done.outcome, done.first_byte, done.duration)
-        self.queue.ended(worker, done.id, lease.backend, end)
         self._remember(lease, done)
         if done.outcome == "retryable":
-            self._could_not_serve(lease, done.status)
+            self._could_not_serve(lease, done.status)  # before anybody else gets the slot
+        self.queue.ended(worker, done.id, lease.backend, end)
 
     def gone(self, worker: int) -> int:
         """The worker's connection has ended: all it held is released; returns how much that was."""

@@ -128,6 +128,20 @@ async def test_a_worker_that_dies_frees_its_slots_and_its_places(late: Late) -> 
     assert late.server.waiting == 0
 
 
+async def test_an_end_that_nobody_knows_frees_its_slot(late: Late) -> None:
+    """The worker is sent away for it, and what it held is free."""
+    await late.start()
+    wrong, living = await late.worker(), await late.worker()
+    wrong.send(Ask(1, "tiny", "chat"))
+    assert await wrong.next() == Grant(1, 0, first=True)
+    living.send(Ask(1, "tiny", "chat"))
+    await wait_until(lambda: late.server.waiting == 1, "1 requests to wait")
+    wrong.send(Done(1, 0, "vanished", 200))
+
+    assert isinstance(await living.next(), Grant)
+    assert await wrong.closed()
+
+
 async def test_what_runs_when_the_control_process_starts_has_its_slot(late: Late) -> None:
     """A worker says so in its first message; nobody else gets that slot before it is done."""
     await late.start()

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.learned import End
 from olladist.gateway.control.queue import Granted, Queue
 from olladist.gateway.control.roster import Roster
@@ -41,18 +42,18 @@ class Machine(RuleBasedStateMachine):
         self.avoids: dict[int, set[int]] = {}
         self.bound: dict[int, tuple[int, str]] = {}
         self.refused: set[int] = set()
-        self.add_all()
+        self.roster.swap(self.fleet())
+        self.be_well()
 
-    def add_all(self) -> None:
+    def fleet(self) -> list[Backend]:
         envs = {"OLLAMA_MAX_LOADED_MODELS": "2"}
-        self.roster.swap([replace(backend(number, **envs), slots=SLOTS) for number in NODES])
-        for number in NODES:
-            self.come_up(number)
-            self.roster.listed(number, tuple(row(*each) for each in CONTENTS.items()))
-        self.queue.resize()
+        return [replace(backend(number, **envs), slots=SLOTS) for number in NODES]
 
-    def come_up(self, number: int) -> None:
-        self.roster.probed(number, "", "0.17.4")
+    def be_well(self) -> None:
+        for number in NODES:
+            for _ in range(3):
+                self.roster.probed(number, "", "0.17.4")
+            self.roster.listed(number, tuple(row(*each) for each in CONTENTS.items()))
 
     # What the queue says.
 
@@ -141,8 +142,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=st.sampled_from(NODES))
     def comes_up(self, number: int) -> None:
-        if number in self.roster.nodes:
-            self.come_up(number)
+        self.roster.probed(number, "", "0.17.4")
 
     @rule(nodes=st.sets(st.sampled_from(["gpu0", "gpu1"])))
     def drain(self, nodes: set[str]) -> None:
@@ -162,6 +162,20 @@ class Machine(RuleBasedStateMachine):
         """Whatever it says of itself, and whatever its clock shows."""
         rows = {CONTENTS[name]: replace(row(name, CONTENTS[name]), time=at) for name, at in listing.items()}
         self.roster.loaded(number, tuple(rows.values()), clock)
+
+    @rule(stay=st.sets(st.sampled_from(NODES)))
+    def leave_the_inventory(self, stay: set[int]) -> None:
+        """And come back, as nodes of which nothing is known."""
+        self.roster.swap([each for number, each in self.roster.backends.items() if number in stay])
+        for ticket, (node, _) in tuple(self.bound.items()):
+            if node not in stay:
+                del self.bound[ticket]
+                self.queue.ended(1, ticket, node, End(outcome="died"))
+
+    @rule()
+    def come_back(self) -> None:
+        self.roster.swap(self.fleet())
+        self.queue.resize()
 
     @rule(later=st.floats(0, 200))
     def tick(self, later: float) -> None:
@@ -193,7 +207,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def slots_stay_within_what_was_said(self) -> None:
-        for number in NODES:
+        for number in self.roster.nodes:
             assert 1 <= self.queue.slots(number) <= SLOTS
 
     def teardown(self) -> None:
@@ -201,10 +215,8 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "queue"):
             return
         self.roster.drain([])
-        for number in NODES:
-            for _ in range(3):
-                self.come_up(number)
-            self.roster.listed(number, tuple(row(*each) for each in CONTENTS.items()))
+        self.come_back()
+        self.be_well()
         for _ in range(400):
             if not self.waiting and not self.bound:
                 return
