@@ -58,7 +58,7 @@ class Machine:
 
     def slots_of(self, model: str) -> int:
         """Requests for the model that it works on at once."""
-        return max(1, min(self.slots, self.fewer.get(weights(model), self.slots)))
+        return max(1, min(self.slots, self.fewer.get(weights(model), self.slots))) if self.fewer else self.slots
 
     def has_room(self, model: str, size_of: Callable[[str], int], without: str | None = None) -> bool:
         """Whether the model fits beside what is loaded, `without` one of those."""
