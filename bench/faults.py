@@ -21,6 +21,7 @@ from bench import cpu, proxies, stub
 from bench.load import Load, request
 from bench.processes import LOAD_CORE, backends
 from bench.proxies import KEY, Proxy
+from olladist.sim.hosts import free_ports
 
 BACKENDS, WORKERS = 3, 2
 
@@ -162,9 +163,10 @@ def clients_of(pid: int, port: int) -> set[int]:
 def run(sizes: Sizes) -> Trial:
     """Raises RuntimeError where a stream was lost that was not with the worker that was killed."""
     os.sched_setaffinity(0, {LOAD_CORE})
+    ports = free_ports(BACKENDS)
     with (
         tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch,
-        backends(BACKENDS, Path(scratch)) as ports,
+        backends(ports, Path(scratch)),
         proxies.started("olladist", Path(scratch) / "olladist", ports, workers=WORKERS) as proxy,
     ):
         trial = Trial(proxy, sizes)

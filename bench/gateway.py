@@ -14,6 +14,7 @@ from bench import cpu, proxies
 from bench.load import Load, Result, loaded, quantile
 from bench.processes import LOAD_CORE, backends
 from bench.proxies import KEY
+from olladist.sim.hosts import free_ports
 
 BACKENDS = 3
 
@@ -89,7 +90,8 @@ def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
     names = proxies.available(only)
     costs: dict[str, list[Cost]] = {name: [] for name in ("direct", *names)}
     os.sched_setaffinity(0, {LOAD_CORE})
-    with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, backends(BACKENDS, Path(scratch)) as ports:
+    ports = free_ports(BACKENDS)
+    with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, backends(ports, Path(scratch)):
         for number in range(sizes.rounds):
             costs["direct"].append(measure(ports[0], [], sizes))
             for name in names:

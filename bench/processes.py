@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 # Proxies run on the one, everything else of a measurement on the other; a machine that has but one tells little.
@@ -21,12 +21,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(
-    port: int, process: subprocess.Popen[bytes], log: Path, address: str = "127.0.0.1", seconds: float = 30
-) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         pause.wait(0.05)
     raise RuntimeError(f"nothing listens on port {port}: {log.read_text()[-2000:]}")
@@ -34,7 +32,7 @@ def wait_for_port(
 
 @contextlib.contextmanager
 def running(
-    words: list[str], port: int, log: Path, *, address: str = "127.0.0.1", env: Mapping[str, str] | None = None
+    words: list[str], port: int, log: Path, *, env: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The program from when it listens on `port` until the end of the block."""
     with log.open("wb") as out:
@@ -42,7 +40,7 @@ def running(
             words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(env or {})}
         )
     try:
-        wait_for_port(port, process, log, address)
+        wait_for_port(port, process, log)
         yield process
     finally:
         process.terminate()
@@ -55,11 +53,7 @@ def module(name: str, *arguments: object, core: int = LOAD_CORE) -> list[str]:
 
 
 @contextlib.contextmanager
-def backends(count: int, directory: Path, address: str = "127.0.0.1") -> Iterator[list[int]]:
-    """Ports of stub backends."""
-    with contextlib.ExitStack() as stack:
-        ports = [free_port() for _ in range(count)]
-        for port in ports:
-            words = module("bench.stub", address, port)
-            stack.enter_context(running(words, port, directory / f"stub-{port}.log", address=address))
-        yield ports
+def backends(ports: Sequence[int], directory: Path) -> Iterator[None]:
+    """Stub backends on these ports."""
+    with running(module("bench.stub", *ports), ports[-1], directory / "stub.log"):
+        yield

@@ -22,6 +22,7 @@ from bench import cpu, proxies
 from bench.load import Load, loaded, loading, quantile
 from bench.processes import LOAD_CORE, backends, free_port
 from bench.proxies import ADMIN, KEY, KEYS, Proxy
+from olladist.sim.hosts import free_ports
 
 BACKENDS, WORKERS, HOLD = 4, 2, 0.05
 
@@ -132,10 +133,8 @@ def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
     for name in proxies.available(only):
         if name in {"nginx", "aiohttp"}:
             continue
-        with (
-            tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch,
-            backends(BACKENDS, Path(scratch)) as ports,
-        ):
+        ports = free_ports(BACKENDS)
+        with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, backends(ports, Path(scratch)):
             directory, port = Path(scratch) / name, free_port()
             directory.mkdir()
             if name == "olladist":

@@ -17,6 +17,7 @@ from bench import cpu, proxies
 from bench.load import Load, loaded, loading, quantile
 from bench.processes import LOAD_CORE, backends
 from bench.proxies import KEY, Proxy
+from olladist.sim.hosts import free_ports
 
 BACKENDS, WORKERS = 3, 2
 
@@ -85,7 +86,8 @@ def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
     names = [name for name in proxies.available(only) if name != "aiohttp"]  # it has no workers
     costs: dict[str, list[Cost]] = {name: [] for name in ("direct", *names)}
     os.sched_setaffinity(0, {LOAD_CORE})
-    with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, backends(BACKENDS, Path(scratch)) as ports:
+    ports = free_ports(BACKENDS)
+    with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, backends(ports, Path(scratch)):
         for number in range(sizes.rounds):
             delays = loaded(load_of(ports[0], sizes)).line
             nothing = Cost(0, 0, 0, quantile(delays, 0.5), quantile(delays, 0.99))

@@ -1,18 +1,23 @@
-"""A backend that costs next to nothing: answers as an Ollama that holds the model `stub`, from bytes made beforehand.
+"""Backends that cost next to nothing: each port answers as an Ollama that holds the model `stub`, from bytes made beforehand.
 
-    python -m bench.stub ADDRESS PORT
+    python -m bench.stub PORT...
 
 What a POST gets stands in its prompt: `lines=N every=S` is a chunked NDJSON stream of N lines, one write each, S seconds apart, and a last
 one, each with the time at which it was written (`at`, of the clock that all processes of a machine share); everything else is 600 bytes of
-JSON, after `hold=S` seconds where it says so, or after the next GET /go (`hold=go`). GET /times says when those that were held came and
-when they were answered.
+JSON, after `hold=S` seconds where it says so, or after the next GET /go (`hold=go`). GET /times says when those that were held came to this
+port, and when they were answered.
+
+One process has all ports: several on one core would wait for each other, and that would be in each latency that is measured.
 """
 
 import asyncio
 import json
 import sys
 import time
-from typing import ClassVar, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
 
 import uvloop
 
@@ -79,15 +84,22 @@ def said(body: bytes, name: bytes) -> float:
     return float(body[at + len(name) + 2 :].split(b" ", 1)[0]) if at >= 0 else 0
 
 
+@dataclass
+class Times:
+    """What a port remembers of the requests that it held."""
+
+    came: list[float] = field(default_factory=list)
+    went: list[float] = field(default_factory=list)
+    held: list["Stub"] = field(default_factory=list)
+
+
 class Stub(asyncio.Protocol):
     """One connection; requests come one after the other."""
 
     transport: asyncio.Transport
-    came: ClassVar[list[float]] = []
-    went: ClassVar[list[float]] = []
-    held: ClassVar[list["Stub"]] = []
 
-    def __init__(self) -> None:
+    def __init__(self, times: Times) -> None:
+        self.times = times
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -110,11 +122,11 @@ class Stub(asyncio.Protocol):
         if first in FIXED:
             self.transport.write(FIXED[first])
         elif first == b"GET /times":
-            self.transport.write(answer(json.dumps({"came": self.came, "went": self.went}).encode()))
+            self.transport.write(answer(json.dumps({"came": self.times.came, "went": self.times.went}).encode()))
         elif first == b"GET /go":
-            for each in self.held:
+            for each in self.times.held:
                 each.let_go()
-            self.held.clear()
+            self.times.held.clear()
             self.transport.write(answer(b""))
         elif lines := said(body, b"lines"):
             self.transport.write(STREAM_HEAD)
@@ -124,16 +136,16 @@ class Stub(asyncio.Protocol):
 
     def small(self, whole: bytes, body: bytes) -> None:
         if b" hold=go " in body:
-            self.came.append(time.monotonic())
-            self.held.append(self)
+            self.times.came.append(time.monotonic())
+            self.times.held.append(self)
         elif hold := said(body, b"hold"):
-            self.came.append(time.monotonic())
+            self.times.came.append(time.monotonic())
             asyncio.get_running_loop().call_later(hold, self.let_go)
         else:
             self.transport.write(whole)
 
     def let_go(self) -> None:
-        self.went.append(time.monotonic())
+        self.times.went.append(time.monotonic())
         self.transport.write(GENERATED)
 
     def tick(self, left: int, every: float) -> None:
@@ -147,10 +159,11 @@ class Stub(asyncio.Protocol):
             self.transport.write(LAST % at)
 
 
-async def serve(address: str, port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Stub, address, port, backlog=4096)
-    await server.serve_forever()
+async def serve(ports: Sequence[int]) -> None:
+    loop = asyncio.get_running_loop()
+    servers = [await loop.create_server(partial(Stub, Times()), "127.0.0.1", port, backlog=4096) for port in ports]
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1], int(sys.argv[2])))
+    uvloop.run(serve([int(word) for word in sys.argv[1:]]))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench import cpu, proxies
 from bench.load import Load, Result, loaded, quantile
-from bench.processes import LOAD_CORE, free_port, module, running
+from bench.processes import LOAD_CORE, backends, free_port
 from bench.proxies import KEY, Proxy
 from olladist.sim.hosts import ThrowawayHosts
 
@@ -109,9 +109,7 @@ def run(sizes: Sizes) -> dict[str, Cost]:
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, ExitStack() as stack:
         hosts = stack.enter_context(ThrowawayHosts(Path(scratch) / "hosts", ["far"], instances=3))
-        for port in hosts.hosts["far"].instances:
-            log = Path(scratch) / f"stub-{port}.log"
-            stack.enter_context(running(module("bench.stub", "127.0.0.1", port), port, log))
+        stack.enter_context(backends(hosts.hosts["far"].instances, Path(scratch)))
         for number in range(sizes.rounds):
             for way, cipher in cases:
                 directory = Path(scratch) / f"{way}-{cipher}-{number}"
