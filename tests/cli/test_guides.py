@@ -59,6 +59,7 @@ def test_operating_the_gateway(fleet: Fleet) -> None:
 
     for words in (
         f"http://{listen[1]}: distributed",
+        "acme/tiny:v1: it would go to gpu",
         "nothing has changed",
         "drained: gpu1",
         "gets work again: gpu1",
