@@ -108,5 +108,4 @@ replicas = 2
 
 [gateway]
 listen = "127.0.0.1:{port}"
-strategy = "least-loaded"
 """

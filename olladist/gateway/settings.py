@@ -51,7 +51,7 @@ class Settings:
     listen_host: str = "127.0.0.1"
     listen_port: int = 11434
     workers: int = 1
-    strategy: str = "model-affinity"
+    strategy: str = "adaptive"
     transport: str = "tunnel"
     accept_new: bool = False
     verbose: bool = False

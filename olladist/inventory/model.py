@@ -118,7 +118,7 @@ class ApiKey:
 class Gateway:
     listen: str = "127.0.0.1:11434"
     workers: int = 1
-    strategy: Strategy = Strategy.MODEL_AFFINITY
+    strategy: Strategy = Strategy.ADAPTIVE
     transport: Transport = Transport.TUNNEL
     mode: Mode = Mode.DISTRIBUTED
     local: str | None = None

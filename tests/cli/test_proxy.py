@@ -86,7 +86,7 @@ def test_a_running_gateway_is_found_and_shown(fleet: Fleet, inventory: Path) -> 
     assert f"no gateway of {at} runs" in none.stderr
     assert "hint: `olladist proxy` starts one" in ended.stderr
     assert running.listen in elsewhere.stderr
-    assert table.startswith(f"{running.url}: distributed, model-affinity, tunnel, up for ")
+    assert table.startswith(f"{running.url}: distributed, adaptive, tunnel, up for ")
     assert [line.split()[:2] for line in table.splitlines()[3:]] == [["gpu1", "up"], ["gpu2", "up"]]
     assert (document["url"], document["pid"], document["problem"]) == (running.url, running.process.pid, "")
     assert [each["name"] for each in document["processes"]] == ["control", "edge 1", "edge 2"]

@@ -39,10 +39,14 @@ ROW = {
 }
 
 
+STREAMED = b'{"model":"tiny","prompt":"hi","stream":true}'
+
+
 class Ollama:
     """A backend whose streams stand open until the test ends them."""
 
-    def __init__(self, name: str = "gpu1") -> None:
+    def __init__(self, name: str = "gpu1", slots: int = 100) -> None:
+        self.slots = slots
         self.open: list[Connection] = []
         self.uploads = 0
         self.node = Node(name, self._script)
@@ -114,7 +118,7 @@ class Running:
 
     async def stream(self) -> Client:
         client = await self.client()
-        client.send(asking(b'{"model":"tiny","stream":true}'))
+        client.send(asking(STREAMED))
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
         return client
 
@@ -151,23 +155,27 @@ def alive(pid: int) -> bool:
 
 
 def write_inventory(path: Path, ollamas: tuple[Ollama, ...], more: str = "") -> None:
+    """As many slots as tests have streams that stand open, unless an Ollama says how many it has."""
     hosts = [
         f'[hosts.{ollama.node.name}]\naddress = "127.0.0.1"\nport = {number}\n'
         f"instances = [{{ port = {ollama.node.address.rpartition(':')[2]} }}]\n"
+        f"env = {{ OLLAMA_NUM_PARALLEL = {ollama.slots} }}\n"
         for number, ollama in enumerate(ollamas, 1)
     ]
     path.write_text(f'[fleet]\nollama = "0.17.4"\n{"".join(hosts)}\n[gateway]\ntransport = "direct"\n{more}\n')
 
 
 @contextlib.asynccontextmanager
-async def launched(*, nodes: int = 1, stderr: int | None = None, **changes: object) -> AsyncIterator[Running]:
-    """A gateway before so many Ollamas; whether it serves or why it does not stands in `said`."""
+async def launched(
+    *, nodes: int = 1, slots: int = 100, more: str = "", stderr: int | None = None, **changes: object
+) -> AsyncIterator[Running]:
+    """A gateway before so many Ollamas, its inventory's part with `more`; whether it serves or why it does not stands in `said`."""
     with TemporaryDirectory(prefix="gateway-") as scratch:
-        ollamas = tuple(Ollama(f"gpu{number}") for number in range(1, nodes + 1))
+        ollamas = tuple(Ollama(f"gpu{number}", slots) for number in range(1, nodes + 1))
         for ollama in ollamas:
             await ollama.node.start()
         path = Path(scratch) / "inventory.toml"
-        write_inventory(path, ollamas)
+        write_inventory(path, ollamas, more)
         values = {"listen_port": 0, "grace_seconds": 20.0, **changes}
         settings = Settings(scratch, str(path), **values)  # type: ignore[arg-type]  # fields of Settings
         try:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from tests.gateway.edge.harness import LAST_CHUNK, PROMPT, Client, chunk, until
-from tests.gateway.launching import Running, alive, asking, children, launched, words
+from tests.gateway.launching import STREAMED, Running, alive, asking, children, launched, words
 
 WHOLE = chunk(b"{}\n") + LAST_CHUNK
 # Enough that each of them meets what is done at another moment, few enough for two cores.
@@ -99,8 +99,8 @@ async def test_a_gateway_that_cannot_take_over_changes_nothing() -> None:
 
 
 async def test_reloads_lose_nothing() -> None:
-    """Hosts come, go and change under load; the streams of one that leaves end as they would have."""
-    async with launched(nodes=2) as running:
+    """Hosts come, go and change under load, and so does who gets a request; the streams of a host that leaves end as they would have."""
+    async with launched(nodes=2, more='strategy = "round-robin"') as running:
         one, two = running.ollamas
         long = await streams(running, 20)
         assert one.open
@@ -151,6 +151,26 @@ async def test_a_killed_control_process_costs_nothing_under_load() -> None:
         assert set(load.outcomes) == {"whole"}
         await running.ollama.finish()
         await all_whole(long)
+
+
+async def test_a_killed_control_process_does_not_pour_its_queue_over_the_hosts() -> None:
+    """Nobody has more than its slots, before, while it is away and after; and everybody is served."""
+    async with launched(workers=2, slots=2) as running:
+        clients = [await running.client() for _ in range(8)]
+        for client in clients:
+            client.send(asking(STREAMED))
+        begun = running.ollama.open
+        await until(lambda: len(begun) == 2, "two have slots")
+        killed = running.child("olladist.gateway.control")
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: running.has_another("olladist.gateway.control", killed), "a new one", 30)
+        for ended in range(8):
+            await until(lambda ended=ended: len(begun) >= min(ended + 2, 8), "the next one's turn", 20)  # type: ignore[misc]  # a default binds
+            assert len(begun) - ended <= 2 * 2  # each worker counts its own for as long as it is alone
+            await begun[ended].send(chunk(b"{}\n"), LAST_CHUNK)
+        for client in clients:
+            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+            await client.exactly(WHOLE)
 
 
 async def test_an_upload_finishes_before_the_gateway_ends() -> None:

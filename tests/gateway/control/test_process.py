@@ -46,7 +46,8 @@ async def test_it_serves_both_sockets(run_dir: Path) -> None:
             assert isinstance(table, Table)
             known = [(b.node, b.address, b.slots, b.up) for b in table.backends if b.role == "node"]
             assert known == [(f"here:{one.port}", f"127.0.0.1:{one.port}", 2, True)]
-            assert grant == Grant(1, table.backends[0].id)
+            assert grant == Grant(1, table.backends[0].id, first=True)
+            assert table.late
             assert (await c.nodes())[f"here:{one.port}"].in_flight == 1
             writer.write(pack(Done(1, 0, "served", 200)))
 

@@ -61,7 +61,7 @@ async def test_a_reload_takes_over_what_the_inventory_says_now(run_dir: Path) ->
             ("gpu1", True),
             ("gpu2", True),
         ]
-        assert [(s.name, s.before, s.after) for s in done.settings] == [("strategy", "model-affinity", "round-robin")]
+        assert [(s.name, s.before, s.after) for s in done.settings] == [("strategy", "adaptive", "round-robin")]
         assert [(s.name, s.before, s.after) for s in done.needs_restart] == [("workers", "1", "3")]
         assert await names(c) == {"a", "c"}
         nodes = await c.nodes()
