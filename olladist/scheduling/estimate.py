@@ -37,8 +37,7 @@ def _slots(known: Known, demand: Demand, model: str, now: float) -> list[tuple[f
         machine = known.machines[number]
         if not known.may_work(machine, demand):
             continue
-        usual = known.speeds.service_seconds(number, model, demand.size)
-        runner = machine.runners.get(model)
+        usual, runner = known.speeds.service_seconds(number, model, demand.size), machine.runners.get(model)
         if runner is None or runner.loading:
             at, _ = known.ready(machine, model, now)
             taken = [at + usual] * (len(runner.running) if runner else 0)

@@ -66,7 +66,7 @@ def explain(adaptive: Adaptive, waiting: Waiting, numbers: Iterable[int], now: f
     """What would become of `waiting` if it came now, and what each of these machines is to it. Nothing changes."""
     name, numbers = waiting.model, tuple(numbers)
     before, after = adaptive.fork(), adaptive.fork()
-    wait = expected_wait(before.known, name, now)
+    wait = expected_wait(adaptive.known, name, now)
     before.join(waiting, now)
     decisions = after.arrive(waiting, now)
     chosen = next(

@@ -241,7 +241,8 @@ def _facts(parts: Parts, number: int, key: str, other: str = "") -> Facts:
 def _queued(facts: Facts, prospect: Prospect) -> tuple[Verdict, str]:
     if text := verdicts.away(facts):
         return Verdict.DOWN, text
-    if prospect.verdict is Verdict.ABSENT or not facts.has_model:
+    nameless = prospect.verdict is Verdict.FAILED and not facts.avoided  # it has the contents
+    if prospect.verdict is Verdict.ABSENT or not (facts.has_model or nameless):
         return Verdict.ABSENT, verdicts.absent(facts)
     return prospect.verdict, verdicts.queued(facts, prospect) + verdicts.doubt(facts, prospect)
 

@@ -157,8 +157,8 @@ class Queue:
 
     def lanes(self) -> Iterator[Lane]:
         """All that waits, runs or is in memory."""
-        now, known = self._now(), self._adaptive.known.fork()
-        for identity, demand in self._adaptive.known.demands.items():
+        now, known = self._now(), self._adaptive.known
+        for identity, demand in known.demands.items():
             if not (len(demand.line) or demand.serving or demand.coming):
                 continue
             machines = [known.machines[number] for number in (*demand.serving, *demand.coming)]

@@ -149,6 +149,21 @@ async def test_other_strategies_are_explained_too(strategy: Strategy, texts: dic
         assert text in by_node(said)[node].text
 
 
+async def test_a_node_that_has_the_model_by_another_name_says_so() -> None:
+    """It would not know what is asked for; nor would one that failed with it a moment ago take it again."""
+    nodes = holding(tag("tiny:latest")), holding(tag("alias:latest")), holding(tag("tiny:latest"))
+    async with gate(*nodes) as g:
+        dispatcher = g.parts.dispatcher
+        dispatcher.ask(1, Ask(1, "tiny", "chat"))
+        ((failed, _),) = dispatcher.ledger.in_flight.items()
+        dispatcher.done(1, Done(1, failed, "retryable", 500))
+        found = by_node(await explained(g))
+
+    assert (found["gpu2"].verdict, found["gpu2"].text) == ("failed", "has the model by another name only")
+    node = found[f"gpu{failed + 1}"]
+    assert (node.verdict, node.text) == ("failed", "could not serve the model a moment ago")
+
+
 async def test_a_fallback_and_a_refusal_are_explained() -> None:
     """Who stands in, and why; what the client would be told, and that a kept answer may come instead."""
     one = holding(tag("tiny:latest"))
