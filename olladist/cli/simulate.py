@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from olladist.output.screen import Screen
     from olladist.sim.virtual.scenario import Scenario, Shape
 
 
@@ -30,29 +31,45 @@ def simulate(
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Requests as JSON lines, in place of made ones; - is stdin.")
     ] = None,
+    suite: Annotated[
+        bool, typer.Option("--suite", help="Sixty fleets in place of one, from idle to overloaded.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(min=1, max=100, help="How many of each fleet the suite takes the mean of.")
+    ] = 3,
 ) -> int:
     """Compare how requests are placed, in virtual time, on a fleet of any size.
 
     Prints the time to the first token, loads and slot use for each strategy and for the rules of other gateways, and how far each is from the least that is
     possible. Hosts load one model at a time, serve as many requests as they have slots, and evict as Ollama does. No host is needed.
+
+    With --suite it prints one row for each of sixty fleets, and fails where any rule is better than ours by more than 5 %. Only --requests, --seed and --samples
+    count then.
     """
     from dataclasses import replace
 
-    from rich.text import Text
-
     from olladist.cli.options import Globals
     from olladist.output.screen import open_screen
-    from olladist.output.simulation import describe_simulation, result_table
-    from olladist.sim.virtual.compare import compare
-    from olladist.sim.virtual.report import lower_bound
     from olladist.sim.virtual.scenario import Shape, make
 
     options = context.find_object(Globals) or Globals()
     screen = open_screen(json=options.json)
+    if suite:
+        return _suite(screen, requests, seed, samples)
     names = _chosen(strategy, seed)
     shape = Shape("fleet", hosts, models, load, skew, requests, slots, models_max, burst=burst, turns=turns)
     shape = replace(shape, failing=failing, seed=seed)
-    scenario = make(shape) if trace is None else _replayed(shape, trace)
+    _compare(screen, make(shape) if trace is None else _replayed(shape, trace), names, seed)
+    return 0
+
+
+def _compare(screen: "Screen", scenario: "Scenario", names: tuple[str, ...], seed: int) -> None:
+    from rich.text import Text
+
+    from olladist.output.simulation import describe_simulation, result_table
+    from olladist.sim.virtual.compare import compare
+    from olladist.sim.virtual.report import lower_bound
+
     screen.talk(Text(f"{len(scenario.jobs)} requests on {len(scenario.hosts)} hosts, {len(scenario.models)} models"))
     results = []
     for result in compare(scenario, names, seed):
@@ -61,7 +78,24 @@ def simulate(
     bound = lower_bound(scenario)
     screen.show(result_table(results, bound))
     screen.document(describe_simulation(scenario, results, bound))
-    return 0
+
+
+def _suite(screen: "Screen", requests: int, seed: int, samples: int) -> int:
+    from rich.text import Text
+
+    from olladist.output.simulation import describe_suite, suite_table
+    from olladist.sim.virtual.suite import run, shapes
+
+    chosen = shapes(requests)
+    compared = []
+    for row in run(chosen, range(seed, seed + samples)):
+        compared.append(row)
+        screen.talk(Text(f"{row.shape.name} is done ({len(compared)} of {len(chosen)})"))
+    screen.show(suite_table(compared))
+    screen.document(describe_suite(compared, samples))
+    worse = [f"{row.shape.name} ({', '.join(row.worse_in)})" for row in compared if row.worse_in]
+    screen.talk(Text(f"worse than a rule by more than 5 %: {'; '.join(worse) or 'none'}"))
+    return 1 if worse else 0
 
 
 def _chosen(strategy: list[str] | None, seed: int) -> tuple[str, ...]:

@@ -464,3 +464,34 @@ class SimulateDocument(msgspec.Struct, frozen=True, kw_only=True):
     models: int
     bound: SimulatedSpread
     strategies: tuple[SimulatedStrategy, ...]
+
+
+class SuiteRule(msgspec.Struct, frozen=True, kw_only=True):
+    """The rule that is best in `quantity`, which is mean, p95 or p99, and how many times as long ours is."""
+
+    quantity: str
+    rule: str
+    seconds: float
+    ratio: float
+
+
+class SuiteShape(msgspec.Struct, frozen=True, kw_only=True):
+    """Means over the samples, to the first token. `worse_in`: in what a rule is better by more than 5 %. `to_bound`: our p95 over the bound's."""
+
+    name: str
+    ours: SimulatedSpread
+    bound: SimulatedSpread
+    to_bound: float
+    best: tuple[SuiteRule, ...]
+    worse_in: tuple[str, ...]
+    loads: float
+    decision_us: float
+
+
+class SuiteDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`olladist simulate --suite`."""
+
+    schema: Literal["olladist.simulate.suite"] = "olladist.simulate.suite"
+    version: Literal[1] = 1
+    samples: int
+    shapes: tuple[SuiteShape, ...]

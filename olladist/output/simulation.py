@@ -4,13 +4,35 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from olladist.output.documents import SimulateDocument, SimulatedSpread, SimulatedStrategy
+from olladist.output.documents import (
+    SimulateDocument,
+    SimulatedSpread,
+    SimulatedStrategy,
+    SuiteDocument,
+    SuiteRule,
+    SuiteShape,
+)
 from olladist.output.table import NONE, plain_table
 from olladist.sim.virtual.compare import Result
 from olladist.sim.virtual.report import Spread
 from olladist.sim.virtual.scenario import Scenario
+from olladist.sim.virtual.suite import QUANTITIES, Compared
 
 _HEADINGS = ("STRATEGY", "MEAN", "P50", "P95", "P99", "× BOUND", "TOTAL P95", "LOADS", "SLOT USE", "FAIRNESS", "CUT")
+
+_SUITE = (
+    "SHAPE",
+    "MEAN",
+    "P95",
+    "P99",
+    "× BEST RULE'S MEAN",
+    "P95",
+    "P99",
+    "BOUND P95",
+    "× BOUND",
+    "LOADS",
+    "BEST RULE",
+)
 
 
 def result_table(results: Sequence[Result], bound: Spread) -> Table:
@@ -53,6 +75,49 @@ def describe_simulation(scenario: Scenario, results: Sequence[Result], bound: Sp
             for result in results
         ),
     )
+
+
+def suite_table(compared: Sequence[Compared]) -> Table:
+    """One row for each shape: seconds to the first token, as parts of what the best rule has, and of the bound; `!` where a rule is better."""
+    table = plain_table(*_SUITE)
+    for row in compared:
+        table.add_row(
+            row.shape.name,
+            *(f"{getattr(row.ours, quantity):.1f}" for quantity in QUANTITIES),
+            *(f"{_to_best(row, quantity):.2f}{'!' * (quantity in row.worse_in)}" for quantity in QUANTITIES),
+            f"{row.bound.p95:.1f}",
+            f"{_ratio(row.ours, row.bound):.1f}",
+            f"{row.loads:.0f}",
+            row.best("p95")[0],
+        )
+    return table
+
+
+def describe_suite(compared: Sequence[Compared], samples: int) -> SuiteDocument:
+    return SuiteDocument(
+        samples=samples,
+        shapes=tuple(
+            SuiteShape(
+                name=row.shape.name,
+                ours=_spread(row.ours),
+                bound=_spread(row.bound),
+                to_bound=_ratio(row.ours, row.bound),
+                best=tuple(
+                    SuiteRule(quantity=q, rule=row.best(q)[0], seconds=row.best(q)[1], ratio=_to_best(row, q))
+                    for q in QUANTITIES
+                ),
+                worse_in=row.worse_in,
+                loads=row.loads,
+                decision_us=row.decision * 1e6,
+            )
+            for row in compared
+        ),
+    )
+
+
+def _to_best(row: Compared, quantity: str) -> float:
+    best = row.best(quantity)[1]
+    return float(getattr(row.ours, quantity)) / best if best else 1.0
 
 
 def _seconds(spread: Spread) -> list[str]:

@@ -78,3 +78,18 @@ def test_an_unknown_strategy_names_those_there_are(capsys: pytest.CaptureFixture
 
     assert status == 2
     assert "adaptive, round-robin" in error
+
+
+def test_the_suite_says_where_a_rule_is_better(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row for each fleet; it fails exactly where one of them is worse than a rule, and names it."""
+    words = ("--suite", "--requests", "5", "--samples", "1")
+    status, out, error = simulated(capsys, *words, "--json")
+    document = json.loads(out)
+    worse = [shape["name"] for shape in document["shapes"] if shape["worse_in"]]
+
+    assert len(document["shapes"]) >= 60
+    assert status == (1 if worse else 0)
+    last = error.splitlines()[-1]
+    assert all(name in last for name in worse or ["none"])
+
+    assert simulated(capsys, *words)[1].splitlines()[0].startswith("SHAPE")
