@@ -171,7 +171,8 @@ class Dispatcher:
         """About once a second."""
         for worker, ask, position in self.queue.tick():
             key = _key(ask.model)
-            answer = self._instead(key, ask, fallback.LATE) or refusals.too_late(ask, position)
+            standing_in = self._instead(key, ask, fallback.LATE)
+            answer = replace(standing_in, position=position) if standing_in else refusals.too_late(ask, position)
             self._count(worker, key, ask, answer)
             self.answered(worker, ask, answer, ())
 

@@ -260,7 +260,7 @@ async def test_who_will_not_wait_longer_gets_what_stands_in(late: Late) -> None:
     late.time += 6.0
     late.dispatcher.tick()
 
-    assert await worker.next() == Grant(2, LOCAL_ID, "local", LATE)
+    assert await worker.next() == Grant(2, LOCAL_ID, "local", LATE, position=1)
     assert late.dispatcher.ledger.total == 2
 
 
