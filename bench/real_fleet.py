@@ -20,7 +20,7 @@ from olladist.ollama.digests import digest_of
 from olladist.sim import gguf
 from olladist.sim.virtual.scenario import Job
 from tests.lab.machines import KEY, RELEASE, Hosts, Operator, address
-from tests.lab.slow import Pace, SlowHosts, first_served, held
+from tests.lab.slow import Pace, SlowHosts, held
 
 SLOTS, LOADED = 2, 2
 # Together less than one core, so that the gateway and who asks have the other; such a disk loads a model in 1 to 4 s.
@@ -181,6 +181,5 @@ def fleet(names: Sequence[str]) -> Iterator[Fleet]:
         hosts.up(*names)
         operator.olladist("up", "--yes", timeout=300)
         operator.olladist("models", "sync", "--yes", timeout=300)
-        stack.enter_context(first_served())
         paces = dict(zip(names, PACES, strict=True))
         yield Fleet(paces, stack.enter_context(held(paces)), operator, digests, sizes)

@@ -1,7 +1,8 @@
-"""Real hosts that are as fast as somebody says: their Ollama gets a part of one core, and so many bytes per second from the disk.
+"""Real hosts that are as fast as somebody says: what they have loaded gets a part of one core, and a load so many bytes per second.
 
 A tiny model answers at once and loads at once on a CPU: nothing of a GPU's times. Held so, its tokens and loads take as long as those of a
 large model do, and just as long each time: the kernel enforces both, and gives the hosts what is theirs before anybody else on the machine.
+As on a GPU, a load is the disk's matter and a token the processor's: a runner is held to its part of it as soon as it has read its model.
 Needs the controllers cpu and blkio of cgroup v1 below /sys/fs/cgroup.
 """
 
@@ -9,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +23,8 @@ PERIOD_US = 20_000
 FIRST = 100_000
 # Of the service's user, and of root's where no systemd runs.
 STORES = ("usr/share/ollama/.ollama/models", "root/.ollama/models")
-# The time in which a runner comes and goes is longer.
-LOOK_EVERY = 0.05
+# Seconds: short against a load.
+LOOK_EVERY = 0.02
 
 
 class Pace(NamedTuple):
@@ -32,11 +34,20 @@ class Pace(NamedTuple):
     disk: int
 
 
-class Runner(NamedTuple):
-    """A process that has a model in memory, or loads it, and the file that it reads, as the machine sees it."""
+@dataclass(slots=True)
+class Runner:
+    """A process that loads a model or has it in memory: the file as the machine sees it, and its size."""
 
-    pid: int
     blob: Path
+    size: int
+    loading: bool = True
+
+
+class Group(NamedTuple):
+    """What a host is held by: the whole Ollama in `disk`, runners that have loaded in `cpu`."""
+
+    cpu: Path
+    disk: Path
 
 
 def _words(pid: int) -> list[str]:
@@ -62,19 +73,25 @@ def _disk() -> str:
 
 
 @contextmanager
-def group(name: str) -> Iterator[Mapping[str, Path]]:
-    """A cgroup of this name for each controller; it must be empty of processes at the end."""
-    folders = {controller: CGROUPS / controller / f"olladist-{name}" for controller in ("cpu", "blkio")}
-    for folder in folders.values():
-        folder.mkdir(exist_ok=True)
+def _group(controller: str, name: str) -> Iterator[Path]:
+    """A cgroup; what is still in it at the end goes back to where everybody is."""
+    folder = CGROUPS / controller / f"olladist-{name}"
+    folder.mkdir(exist_ok=True)
     try:
-        yield folders
+        yield folder
     finally:
-        for folder in folders.values():
-            for pid in (folder / "cgroup.procs").read_text().split():
-                with suppress(OSError):  # it has ended meanwhile
-                    (folder.parent / "cgroup.procs").write_text(pid)
-            folder.rmdir()
+        for pid in _members(folder):
+            _move(pid, folder.parent)
+        folder.rmdir()
+
+
+def _members(folder: Path) -> list[int]:
+    return [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
+
+
+def _move(pid: int, folder: Path) -> None:
+    with suppress(OSError):  # it has ended
+        (folder / "cgroup.procs").write_text(str(pid))
 
 
 class SlowHosts:
@@ -84,10 +101,10 @@ class SlowHosts:
     as nobody has it loaded.
     """
 
-    def __init__(self, groups: Mapping[str, Path]) -> None:
+    def __init__(self, groups: Mapping[str, Group]) -> None:
         self.loads = dict.fromkeys(groups, 0)
         self._groups = groups
-        self._runners: dict[str, dict[int, Path]] = {host: {} for host in groups}
+        self._runners: dict[str, dict[int, Runner]] = {host: {} for host in groups}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -104,17 +121,20 @@ class SlowHosts:
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_EVERY):
-            for host, folder in self._groups.items():
-                self._look(host, folder)
+            for host, group in self._groups.items():
+                self._look(host, group)
 
-    def _look(self, host: str, folder: Path) -> None:
+    def _look(self, host: str, group: Group) -> None:
         before = self._runners[host]
-        now: dict[int, Path] = {}
-        for pid in map(int, (folder / "cgroup.procs").read_text().split()):
-            if blob := before.get(pid) or _model(host, pid):
-                now[pid] = blob
+        now: dict[int, Runner] = {}
+        for pid in _members(group.disk):
+            if runner := before.get(pid) or _runner(host, pid):
+                now[pid] = runner
+                if runner.loading and _has_read(pid) >= runner.size:
+                    runner.loading = False
+                    _move(pid, group.cpu)
         self.loads[host] += len(now.keys() - before.keys())
-        for blob in set(before.values()) - set(now.values()):
+        for blob in {runner.blob for runner in before.values()} - {runner.blob for runner in now.values()}:
             _forget(blob)
         self._runners[host] = now
 
@@ -123,9 +143,19 @@ def _root(host: str) -> Path:
     return LAB / "hosts" / host / "root"
 
 
-def _model(host: str, pid: int) -> Path | None:
+def _runner(host: str, pid: int) -> Runner | None:
     words = _words(pid)
-    return _root(host) / words[words.index("--model") + 1].lstrip("/") if "--model" in words else None
+    if "--model" not in words:
+        return None
+    blob = _root(host) / words[words.index("--model") + 1].lstrip("/")
+    return Runner(blob, blob.stat().st_size)
+
+
+def _has_read(pid: int) -> int:
+    """Bytes of any file."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/io").read_text().split()[1])
+    return 0
 
 
 def _forget(blob: Path) -> None:
@@ -149,33 +179,31 @@ def _server(host: str) -> int:
 
 @contextmanager
 def held(paces: Mapping[str, Pace]) -> Iterator[SlowHosts]:
-    """The hosts, which run an Ollama each, at these paces, until the end of the block; its runners are to be gone by then."""
+    """The hosts, which run an Ollama each, at these paces, until the end of the block; so is this process and what it starts.
+
+    All of these get the processor before others of the machine do.
+    """
     disk = _disk()
     with ExitStack() as stack:
-        groups: dict[str, Path] = {}
+        first = stack.enter_context(_group("cpu", "first"))
+        (first / "cpu.shares").write_text(str(FIRST))
+        _move(os.getpid(), first)
+        groups: dict[str, Group] = {}
         for host, pace in paces.items():
-            folders = stack.enter_context(group(host))
-            _limit(folders, pace, disk)
-            for folder in folders.values():
-                (folder / "cgroup.procs").write_text(str(_server(host)))
-            groups[host] = folders["cpu"]
+            group = Group(*(stack.enter_context(_group(controller, host)) for controller in ("cpu", "blkio")))
+            _limit(group, pace, disk)
+            server = _server(host)
+            _move(server, first)
+            _move(server, group.disk)
+            groups[host] = group
         hosts = SlowHosts(groups)
         hosts.start()
         stack.callback(hosts.stop)
         yield hosts
 
 
-def _limit(folders: Mapping[str, Path], pace: Pace, disk: str) -> None:
-    (folders["cpu"] / "cpu.cfs_period_us").write_text(str(PERIOD_US))
-    (folders["cpu"] / "cpu.cfs_quota_us").write_text(str(int(PERIOD_US * pace.cpu)))
-    (folders["cpu"] / "cpu.shares").write_text(str(FIRST))
-    (folders["blkio"] / "blkio.throttle.read_bps_device").write_text(f"{disk} {pace.disk}")
-
-
-@contextmanager
-def first_served() -> Iterator[None]:
-    """This process and what it starts get the processor before others of the machine do."""
-    with group("bench") as folders:
-        (folders["cpu"] / "cpu.shares").write_text(str(FIRST))
-        (folders["cpu"] / "cgroup.procs").write_text(str(os.getpid()))
-        yield
+def _limit(group: Group, pace: Pace, disk: str) -> None:
+    (group.cpu / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+    (group.cpu / "cpu.cfs_quota_us").write_text(str(int(PERIOD_US * pace.cpu)))
+    (group.cpu / "cpu.shares").write_text(str(FIRST))
+    (group.disk / "blkio.throttle.read_bps_device").write_text(f"{disk} {pace.disk}")
