@@ -242,8 +242,9 @@ class Fleet(RuleBasedStateMachine):
         self.now = 0.0
         self.tickets = 0
         self.models: dict[int, str] = {}
+        self.keys: dict[int, str] = {}
         self.bound: dict[int, int] = {}
-        self.queued: set[int] = set()
+        self.queued: dict[int, None] = {}  # the one that came first is first
         self.memory: dict[int, set[str]] = {1: set(), 2: set(), 3: set()}
 
     def carry_out(self, decisions: Sequence[Decision]) -> None:
@@ -255,16 +256,22 @@ class Fleet(RuleBasedStateMachine):
                 self.memory[decision.machine].discard(decision.model)
             else:
                 assert decision.ticket in self.queued, "bound once, and only what waits"
-                self.queued.remove(decision.ticket)
+                assert decision.ticket == next(t for t in self.queued if self.same(t, decision.ticket)), "in order"
+                del self.queued[decision.ticket]
                 self.bound[decision.ticket] = decision.machine
                 self.memory[decision.machine].add(self.models[decision.ticket])
+
+    def same(self, one: int, other: int) -> bool:
+        """Whether they come from one key and want one model."""
+        return (self.models[one], self.keys[one]) == (self.models[other], self.keys[other])
 
     @rule(model=st.sampled_from(MODELS), near=st.integers(0, 2), key=st.sampled_from("xy"), later=st.floats(0, 30))
     def arrive(self, model: str, near: int, key: str, later: float) -> None:
         self.now += later
         self.tickets += 1
         self.models[self.tickets] = model
-        self.queued.add(self.tickets)
+        self.keys[self.tickets] = key
+        self.queued[self.tickets] = None
         self.carry_out(self.adaptive.arrive(ask(self.tickets, model, self.now, near=near, key=key), self.now))
 
     @rule(which=st.integers(0, 20), later=st.floats(0, 30))
@@ -281,13 +288,14 @@ class Fleet(RuleBasedStateMachine):
             ticket = sorted(self.bound)[which % len(self.bound)]
             del self.bound[ticket]
             self.carry_out(self.adaptive.finished(ticket, self.now))
+            assert self.adaptive.finished(ticket, self.now) == [], "its slot is given back once"
 
     @rule(which=st.integers(0, 20))
     def leave(self, which: int) -> None:
-        everybody = sorted(self.queued | set(self.bound))
+        everybody = sorted({*self.queued, *self.bound})
         if everybody:
             ticket = everybody[which % len(everybody)]
-            self.queued.discard(ticket)
+            self.queued.pop(ticket, None)
             self.bound.pop(ticket, None)
             self.carry_out(self.adaptive.leave(ticket, self.now))
 
@@ -300,8 +308,9 @@ class Fleet(RuleBasedStateMachine):
         for ticket in again:
             del self.bound[ticket]
             self.carry_out(self.adaptive.finished(ticket, self.now))
-            self.queued.add(ticket)
-            self.carry_out(self.adaptive.arrive(ask(ticket, self.models[ticket], self.now), self.now))
+            self.queued[ticket] = None
+            again_waits = ask(ticket, self.models[ticket], self.now, key=self.keys[ticket])
+            self.carry_out(self.adaptive.arrive(again_waits, self.now))
         self.carry_out(self.adaptive.set_up(number, up=True, now=self.now))
 
     @rule(number=st.integers(1, 3), well=st.booleans())
@@ -313,6 +322,11 @@ class Fleet(RuleBasedStateMachine):
         """A listing, which may be older than what we did since."""
         self.carry_out(self.adaptive.seen_loaded(number, models, self.now))
 
+    @rule(number=st.integers(1, 3), models=st.sets(st.sampled_from("abc")))
+    def disk(self, number: int, models: set[str]) -> None:
+        """Models are deleted and pulled."""
+        self.adaptive.hold(number, dict.fromkeys(models, 8 * GB))
+
     @rule(later=st.floats(0, 200))
     def tick(self, later: float) -> None:
         self.now += later
@@ -322,15 +336,19 @@ class Fleet(RuleBasedStateMachine):
     def slots_are_never_exceeded(self) -> None:
         for number in (1, 2, 3):
             for model in MODELS:
-                here = [t for t, m in self.bound.items() if m == number and self.models[t] == model]
+                here = {t for t, m in self.bound.items() if m == number and self.models[t] == model}
+                runner = self.adaptive.machines[number].runners.get(model)
                 assert len(here) <= 2
+                assert here == set(runner.running if runner else ()), "released once, and not before"
 
     @invariant()
     def it_counts_what_we_count(self) -> None:
         assert sum(self.adaptive.queued(model) for model in MODELS) == len(self.queued)
 
     def teardown(self) -> None:
-        """Whatever has happened: once everything ends in order, everybody has been served."""
+        """Whatever has happened: once everything is held and ends in order, everybody has been served."""
+        for number in (1, 2, 3):
+            self.adaptive.hold(number, dict.fromkeys("abc", 8 * GB))
         for _ in range(400):
             if not self.queued and not self.bound:
                 return
