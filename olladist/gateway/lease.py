@@ -99,6 +99,9 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag=3):
     usage: Usage = NO_USAGE
 
 
+# A lease that served requests, each told by a Used, and came back idle. No request ends so.
+RETURNED = "returned"
+
 OUTCOMES = (
     "served",  # the whole response went through, whatever its status
     "connect",  # no connection: refused, unreachable, timeout
@@ -107,6 +110,16 @@ OUTCOMES = (
     "cut",  # the connection ended in the middle of a response
     "left",  # the client went away
 )
+
+
+class Used(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """A request was served with status 200 under a lease that the worker goes on to hold (Grant.again); the rest is as in Done."""
+
+    id: int
+    first_byte: float
+    duration: float
+    received: int
+    usage: Usage = NO_USAGE
 
 
 class Table(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -136,6 +149,7 @@ class Grant(msgspec.Struct, frozen=True, array_like=True, tag=5):
     final: bool = False  # nobody has the model: this node says so in its own words, and no other is asked
     first: bool = False  # the node has to load the model: send a First when the answer begins
     position: int = 0  # it has waited, and that was its place in the queue of its model when it came; a header field
+    again: bool = False  # the worker may go on to hold the lease, for a moment or until a Recall, and serve requests like this one
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True):
@@ -175,6 +189,10 @@ class First(msgspec.Struct, frozen=True, array_like=True, tag=10):
     id: int
 
 
+class Recall(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Somebody waits: no lease may be held any longer than its request runs. It is good for all that were granted before it."""
+
+
 COUNTED = (
     "connections",  # accepted
     "bad_request",  # 400, 408, 413, 431, 501: the request itself
@@ -194,8 +212,8 @@ class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=6):
     retry_after: int = 0
 
 
-ToControl: TypeAlias = Hello | Ask | Done | Keep | Tally | First
-ToWorker: TypeAlias = Table | Grant | Refuse | Access
+ToControl: TypeAlias = Hello | Ask | Done | Used | Keep | Tally | First
+ToWorker: TypeAlias = Table | Grant | Refuse | Access | Recall
 
 
 _encoder = msgspec.msgpack.Encoder()

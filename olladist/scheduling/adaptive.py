@@ -254,6 +254,16 @@ class Adaptive:
         """The machine whose slot a request has, and for which model."""
         return self._bound.get(ticket)
 
+    def again(self, ticket: int, now: float) -> str | None:
+        """One more request of the same kind takes the slot over from the one that had it; returns their model."""
+        number, name = self._bound.get(ticket, (-1, ""))
+        machine = self.machines.get(number)
+        if machine is None or name not in machine.runners:
+            return None
+        machine.runners[name].running[ticket] = now
+        self._models[name].count(now)
+        return name
+
     def bound_model(self, ticket: int) -> str | None:
         """What a request that has a slot asked for."""
         return self._bound[ticket][1] if ticket in self._bound else None

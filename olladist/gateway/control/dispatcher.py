@@ -13,7 +13,7 @@ from olladist.gateway.control.learned import End
 from olladist.gateway.control.ledger import Lease, Ledger
 from olladist.gateway.control.queue import Granted, Queue
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.lease import OUTCOMES, Ask, Done, First, Grant, Hello, Refuse
+from olladist.gateway.lease import OUTCOMES, RETURNED, Ask, Done, First, Grant, Hello, Refuse, Used
 from olladist.inventory.model import Strategy
 from olladist.ollama.names import is_cloud, split_name
 from olladist.scheduling.backend import Candidate
@@ -188,6 +188,9 @@ class Dispatcher:
         if lease is None:
             self.queue.leave(worker, done.id)
             return  # refused, or the client left before the answer
+        if done.outcome == RETURNED:
+            self.queue.ended(worker, done.id, lease.backend, End())
+            return
         if done.outcome not in OUTCOMES:
             self.queue.ended(worker, done.id, lease.backend, End())
             raise ValueError(f"{done.outcome!r} is no outcome")
@@ -201,6 +204,15 @@ class Dispatcher:
         if done.outcome == "retryable":
             self._could_not_serve(lease, done.status)  # before anybody else gets the slot
         self.queue.ended(worker, done.id, lease.backend, end)
+
+    def used(self, worker: int, used: Used) -> None:
+        """A request was served under a lease that goes on."""
+        lease = self.ledger.held(worker).get(used.id)
+        if lease is None:
+            raise ValueError(f"no lease {used.id} is held")
+        self.outcomes["served"] += 1
+        self.roster.ended(lease.backend, "served")
+        self.queue.used(worker, used.id, lease.backend, End(used.usage, "served", used.first_byte, used.duration))
 
     def gone(self, worker: int) -> int:
         """The worker's connection has ended: all it held is released; returns how much that was."""
@@ -246,7 +258,10 @@ class Dispatcher:
     def _grant(self, chosen: int, role: Role, key: str, ask: Ask, why: str = "") -> Grant:
         standing_in = fallback.word(self.roster.serving, role)
         reason = (why or self._reason(key, ask)) if standing_in else ""
-        return Grant(ask.id, chosen, standing_in, reason, keep=self._keeps(chosen, key, ask))
+        keep = self._keeps(chosen, key, ask)
+        # While somebody waits a slot that is free is theirs; what was tried or may be kept is told of one by one.
+        plain = role is Role.NODE and not (standing_in or keep or ask.tried or ask.cache or ask.load)
+        return Grant(ask.id, chosen, standing_in, reason, keep=keep, again=plain and not len(self.queue))
 
     def _count(self, worker: int, key: str, ask: Ask, answer: Grant | Refuse) -> None:
         """An answer that is not the queue's. Such a grant takes none of the slots that the queue gives."""
@@ -285,7 +300,8 @@ class Dispatcher:
         self.ledger.hold(granted.worker, ask.id, Lease(granted.node, key))
         self.outcomes["granted"] += 1
         grant = self._grant(granted.node, Role.NODE, key, ask)
-        grant = replace(grant, first=granted.loads, position=granted.position)
+        if granted.loads or granted.position:
+            grant = replace(grant, first=granted.loads, position=granted.position, again=False)
         self.answered(granted.worker, ask, grant, granted.unload)
 
     def _stranded(self, worker: int, ask: Ask) -> None:

@@ -21,11 +21,13 @@ from olladist.gateway.lease import (
     Grant,
     Hello,
     Keep,
+    Recall,
     Refuse,
     Table,
     Tally,
     ToControl,
     Unpacker,
+    Used,
     pack,
 )
 from olladist.inventory.model import Strategy
@@ -42,6 +44,9 @@ NOBODYS = frozenset({400, 404, 500})
 LOOK_AGAIN = 1.0
 # How often it is looked whether those who wait have waited too long.
 TICK = 1.0
+
+
+_RECALL = pack(Recall())
 
 
 class LeaseServer:
@@ -67,6 +72,7 @@ class LeaseServer:
         self._look_again = look_again
         self._connections = 0
         self._waiting: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._recalled = False  # since the queue was last empty
         self._stale = asyncio.Event()  # the workers' tables are
         self._revision = 0
         self._table = b""  # empty when it has to be made anew
@@ -112,6 +118,9 @@ class LeaseServer:
                     waiting.cancel()
                 self.observer.done(worker.number, message)
                 self.dispatcher.done(worker.number, message)
+            case Used():
+                self.observer.used(worker.number, message)
+                self.dispatcher.used(worker.number, message)
             case First():
                 self.dispatcher.first(worker.number, message)
             case Tally():
@@ -142,7 +151,8 @@ class LeaseServer:
             raise ValueError(f"ask {ask.id} waits already")
         answer = self.observer.admit(ask) or self.dispatcher.ask(worker.number, ask)
         if answer is None:
-            return  # it waits for a slot
+            self._recall()
+            return  # it waits for a slot, or has got one
         if isinstance(answer, Refuse) and answer.status == 404 and not ask.tried:
             task = asyncio.get_running_loop().create_task(self._ask_again(worker, ask))
             self._waiting[worker.number, ask.id] = task
@@ -186,8 +196,21 @@ class LeaseServer:
         """Requests that wait to be given to a backend."""
         return len(self._waiting) + len(self.dispatcher.queue)
 
+    def _recall(self) -> None:
+        """Who waits gets what workers hold in reserve; once is enough, for they get no more of it while anybody waits."""
+        if not len(self.dispatcher.queue):
+            self._recalled = False
+        elif not self._recalled:
+            self._recalled = True
+            for worker in self.workers.values():
+                worker.send(_RECALL)
+
     def _answer(self, worker: "Worker", ask: Ask, answer: Grant | Refuse) -> None:
         self.observer.answered(worker.number, ask, answer)
+        if isinstance(answer, Grant) and answer.again:
+            self._recalled = False
+            if self.observer.limits.are_set(ask.key):  # each request is counted before it runs
+                answer = msgspec.structs.replace(answer, again=False)
         if isinstance(answer, Grant) and answer.backend not in worker.knows:
             self._send_table(worker)  # the backend is newer than the last table that was pushed
         worker.send(pack(answer))
@@ -241,6 +264,7 @@ class Worker(asyncio.Protocol):
         self._server = server
         self._unpacker: Unpacker[ToControl] = Unpacker(ToControl)
         self._transport: asyncio.Transport | None = None
+        self._outgoing: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
@@ -260,9 +284,16 @@ class Worker(asyncio.Protocol):
         self._transport = None
 
     def send(self, data: bytes) -> None:
+        """What one turn of the loop has to say goes out in one write: each costs a system call here and a wake-up there."""
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing.append(data)
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
         if self._transport is None:
             return
-        self._transport.write(data)
+        self._transport.write(b"".join(outgoing))
         if self._transport.get_write_buffer_size() > MESSAGE_BYTES_MAX:
             log.warning("worker does not read", number=self.number)
             self.close()

@@ -35,6 +35,11 @@ class RateLimits:
         retry_after = math.ceil(refused.wait)
         return Refuse(ask.id, 429, _text(key, refused, retry_after), retry_after)
 
+    def are_set(self, name: str) -> bool:
+        """Whether the key has any."""
+        key = self._keys.declared.get(name)
+        return key is not None and (key.requests_per_minute is not None or key.tokens_per_minute is not None)
+
     def charge(self, name: str, usage: Usage) -> None:
         """Takes what an answer has cost, once it is known."""
         key = self._keys.declared.get(name)

@@ -11,7 +11,7 @@ from olladist.gateway.control.limits import RateLimits
 from olladist.gateway.control.metrics import OTHER, Metrics, route_label, status_label
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.stats import Stats
-from olladist.gateway.lease import COUNTED, NO_USAGE, Ask, Done, Grant, Hello, Refuse
+from olladist.gateway.lease import COUNTED, NO_USAGE, RETURNED, Ask, Done, Grant, Hello, Refuse, Used
 from olladist.ollama.names import parse_name, split_name
 from olladist.scheduling.health import State
 
@@ -42,6 +42,7 @@ class Observer:
         self.limits = limits or RateLimits(Keys(), roster.now)
         self._roster = roster
         self._running: dict[tuple[int, int], _Running] = {}
+        self._used: set[tuple[int, int]] = set()  # leases that have served a request, and go on
         self._failed: dict[tuple[int, int], str] = {}  # why the last request of a worker on a backend came to nothing
         self._labels: dict[str, str] = {}
         self._models: set[str] = set()
@@ -80,7 +81,12 @@ class Observer:
         running = self._running.pop((worker, done.id), None)
         if running is None or done.backend < 0:
             return  # refused, or the client left before the grant was there
+        if done.outcome == RETURNED:
+            self._used.discard((worker, done.id))
+            return
         route, model, node, key, fallback = running
+        self._asked_again((worker, done.id), key)
+        self._used.discard((worker, done.id))
         if fallback == Role.CACHE.value:
             done = replace(done, usage=NO_USAGE)  # what the answer says of itself was spent when it was made
         self.metrics.ended(route, model, node, key, done)
@@ -102,6 +108,22 @@ class Observer:
         if key:
             self.limits.charge(key, done.usage)
 
+    def used(self, worker: int, used: Used) -> None:
+        """A request was served under a lease that goes on: one more than its Ask has told of."""
+        running = self._running.get((worker, used.id))
+        if running is None:
+            return
+        route, model, node, key, _ = running
+        self.metrics.served(route, model, node, key, used)
+        self.stats.ended(model, node, key, failed=False, left=False, first_byte=used.first_byte, usage=used.usage)
+        self._asked_again((worker, used.id), key)
+        self._used.add((worker, used.id))
+
+    def _asked_again(self, lease: tuple[int, int], key: str) -> None:
+        """A lease's first request was counted when it was asked for."""
+        if key and lease in self._used:
+            self.metrics.asked(key)
+
     def counted(self, worker: int, counts: dict[str, int]) -> None:
         """`worker` is its number among the workers, not that of its connection."""
         for event in COUNTED:
@@ -121,6 +143,7 @@ class Observer:
         """A worker's connection has ended, and all it ran with it as far as is known."""
         for held in [held for held in self._running if held[0] == worker]:
             del self._running[held]
+            self._used.discard(held)
         for backend in [backend for backend in self._failed if backend[0] == worker]:
             del self._failed[backend]
 

@@ -14,7 +14,7 @@ from olladist.gateway.control.identities import Identities
 from olladist.gateway.control.learned import End, Learned
 from olladist.gateway.control.ledger import Lease
 from olladist.gateway.control.roster import Change, Roster, Seen
-from olladist.gateway.lease import NO_USAGE, Ask
+from olladist.gateway.lease import NO_USAGE, Ask, Usage
 from olladist.ollama.env import models_max
 from olladist.ollama.names import parse_name
 from olladist.scheduling import explain
@@ -209,18 +209,26 @@ class Queue:
         model = self._adaptive.bound_model(ticket)
         if model is None:
             return  # on a backend whose slots nobody counts
-        size = self._adaptive.size(model)
-        speeds = self._adaptive.speeds
         usage = end.usage if end.is_believable else NO_USAGE
         if ticket in self._loading:
             self._loading.discard(ticket)
-            speeds.loaded(node, size, usage.load)
-        speeds.answered(node, model, size, (usage.prompt_tokens, usage.prompt), (usage.output_tokens, usage.output))
+            self._adaptive.speeds.loaded(node, self._adaptive.size(model), usage.load)
+        self._learn_speed(node, model, usage)
         if backend := self._roster.nodes.get(node):
             self.learned.ends(ticket, end, backend.slots)
         self._carry_out(self._adaptive.finished(ticket, self._now()))
         if self.learned.is_doubted(node):
             self._fit(node)
+
+    def used(self, worker: int, number: int, node: int, end: End) -> None:
+        """One more request was served in its slot, which it still has."""
+        model = self._adaptive.again(_ticket(worker, number), self._now())
+        if model is not None and end.is_believable:
+            self._learn_speed(node, model, end.usage)
+
+    def _learn_speed(self, node: int, model: str, usage: Usage) -> None:
+        size, prompt, output = self._adaptive.size(model), usage.prompt_tokens, usage.output_tokens
+        self._adaptive.speeds.answered(node, model, size, (prompt, usage.prompt), (output, usage.output))
 
     def gone(self, worker: int) -> None:
         """The worker has left, and with it those who waited there."""

@@ -100,7 +100,9 @@ class Roster:
     def ended(self, number: int, outcome: str) -> None:
         """After a request; `outcome` as in gateway.lease.OUTCOMES."""
         if seen := self.seen.get(number):
-            self._set(number, replace(seen, health=health.ended(seen.health, outcome)))
+            judged = health.ended(seen.health, outcome)
+            if judged is not seen.health:  # most requests say nothing new
+                self._set(number, replace(seen, health=judged))
 
     def listing_failed(self, number: int, problem: str) -> None:
         if seen := self.seen.get(number):

@@ -1,5 +1,6 @@
 """The document of GET /admin/stats: what the gateway has done since its start and in the last minutes, and what it takes itself."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -114,7 +115,7 @@ def statistics(parts: Parts) -> Statistics:
     )
 
 
-def _all(stats: Stats, periods: dict[str, Period]) -> dict[str, Periods]:
+def _all(stats: Stats, periods: Mapping[str, Period]) -> dict[str, Periods]:
     return {name: _periods(stats, period) for name, period in sorted(periods.items())}
 
 

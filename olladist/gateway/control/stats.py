@@ -1,7 +1,7 @@
 """What a gateway has done, in all and lately, by model, node and key: counted here, shown by /admin/stats."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from olladist.gateway.control.sketch import bucket
@@ -93,56 +93,77 @@ class Stats:
     """Counts requests as they end. `now` is any clock that goes forwards."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self.periods: dict[Kind, dict[str, Period]] = {"model": {}, "node": {}, "key": {}}
-        self.whole = Period(0)
+        self._periods: dict[Kind, dict[str, Period]] = {"model": {}, "node": {}, "key": {}}
+        self._whole = Period(0)
         self._now = now
-        self._step = 0
+        self._step = self.step
+        self._cells: dict[tuple[str, str, str], Sums] = {}  # of this step, not added up yet
 
     @property
     def step(self) -> int:
         return int(self._now() / STEP)
 
-    def sums(self, model: str, node: str, key: str) -> tuple[Sums, ...]:
+    def at(self, model: str, node: str, key: str) -> Sums:
         """Where to count what concerns these now; "" for what it does not concern."""
         step = self.step
-        found = [self.whole.at(step)]
-        if model:
-            found.append(self._period("model", model, step).at(step))
-        if node:
-            found.append(self._period("node", node, step).at(step))
-        if key:
-            found.append(self._period("key", key, step).at(step))
-        return tuple(found)
+        if step != self._step:
+            self._add_up()
+            self._step = step
+        cell = self._cells.get((model, node, key))
+        if cell is None:
+            cell = self._cells[model, node, key] = Sums()
+        return cell
+
+    @property
+    def whole(self) -> Period:
+        """Of all there is."""
+        self._add_up()
+        return self._whole
+
+    @property
+    def periods(self) -> Mapping[Kind, Mapping[str, Period]]:
+        """By model, node and key."""
+        self._add_up()
+        return self._periods
+
+    def _add_up(self) -> None:
+        cells, self._cells = self._cells, {}
+        for (model, node, key), cell in cells.items():
+            self._whole.at(self._step).add(cell)
+            kinds: tuple[tuple[Kind, str], ...] = (("model", model), ("node", node), ("key", key))
+            for kind, name in kinds:
+                if name:
+                    self._period(kind, name, self._step).at(self._step).add(cell)
 
     def count(self, what: str, model: str = "", node: str = "", key: str = "") -> None:
         """One more of `what`, a field of Sums."""
-        for sums in self.sums(model, node, key):
-            setattr(sums, what, getattr(sums, what) + 1)
+        sums = self.at(model, node, key)
+        setattr(sums, what, getattr(sums, what) + 1)
 
     def ended(
         self, model: str, node: str, key: str, *, failed: bool, left: bool, first_byte: float, usage: Usage
     ) -> None:
         """A request on a backend has ended; `first_byte` is negative where none came."""
-        number = bucket(first_byte) if first_byte >= 0 else -1
-        for sums in self.sums(model, node, key):
-            sums.requests += 1
-            if failed:
-                sums.errors += 1
-            if left:
-                sums.left += 1
-            if number >= 0:
-                sums.first_bytes[number] = sums.first_bytes.get(number, 0) + 1
-            if usage.prompt_tokens > 0:
-                sums.prompt_tokens += usage.prompt_tokens
-            if usage.output_tokens > 0:
-                sums.output_tokens += usage.output_tokens
-            if usage.prompt > 0:
-                sums.prompt_seconds += usage.prompt
-            if usage.output > 0:
-                sums.output_seconds += usage.output
+        sums = self.at(model, node, key)
+        sums.requests += 1
+        if failed:
+            sums.errors += 1
+        if left:
+            sums.left += 1
+        if first_byte >= 0:
+            number = bucket(first_byte)
+            sums.first_bytes[number] = sums.first_bytes.get(number, 0) + 1
+        if usage.prompt_tokens > 0:
+            sums.prompt_tokens += usage.prompt_tokens
+        if usage.output_tokens > 0:
+            sums.output_tokens += usage.output_tokens
+        if usage.prompt > 0:
+            sums.prompt_seconds += usage.prompt
+        if usage.output > 0:
+            sums.output_seconds += usage.output
 
     def _period(self, kind: Kind, name: str, step: int) -> Period:
-        periods = self.periods[kind]
+        periods = self._periods[kind]
         period = periods.get(name)
         if period is None:
             if len(periods) >= NAMES_MAX:

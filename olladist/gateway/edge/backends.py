@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from olladist.gateway.edge.asked import Wants
 from olladist.gateway.edge.upstream import Pool
@@ -10,6 +10,28 @@ from olladist.gateway.lease import Backend as Row
 from olladist.gateway.lease import Grant, Table
 from olladist.ollama.names import split_name
 from olladist.ollama.routes import Route
+
+
+class Kind(NamedTuple):
+    """Requests that are alike for whoever places them."""
+
+    model: str
+    route: str
+    wants: Wants
+    near: int
+    options: str
+
+
+class Lent:
+    """A lease that may serve more than one request; `since` is when it became idle."""
+
+    __slots__ = ("backend", "granted", "kind", "lease", "since")
+
+    def __init__(self, lease: int, backend: "Backend", kind: Kind, now: float) -> None:
+        self.lease = lease
+        self.backend = backend
+        self.kind = kind
+        self.granted = self.since = now
 
 
 class Asker(Protocol):
@@ -22,6 +44,7 @@ class Asker(Protocol):
     near: int  # the conversation, as Ask's affinity
     options: str  # as Ask's
     load: bool  # as Ask's
+    lent: Lent | None  # its lease, where that may be used again
 
     @property
     def route(self) -> Route: ...

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from olladist.gateway.access import may_use
 from olladist.gateway.edge import answers, retry
 from olladist.gateway.edge.asked import NOTHING, read_asked
-from olladist.gateway.edge.backends import Backend, grant_fields
+from olladist.gateway.edge.backends import Backend, Lent, grant_fields
 from olladist.gateway.edge.connecting import connect
 from olladist.gateway.edge.downstream import Downstream
 from olladist.gateway.edge.head import CHUNKED
@@ -71,6 +71,7 @@ class Inference:
         "body_max",
         "dialect",
         "lease",
+        "lent",
         "load",
         "model",
         "near",
@@ -109,6 +110,7 @@ class Inference:
         self._held: Held | None = None
         # This try.
         self.lease = 0
+        self.lent: Lent | None = None
         self._backend: Backend | None = None
         self._grant = _NO_GRANT
         self._upstream: Upstream | None = None

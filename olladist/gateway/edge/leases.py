@@ -3,12 +3,15 @@
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Iterable
 from typing import cast
 
 import structlog
 
-from olladist.gateway.edge.backends import Asker, Backend, Backends, key_of, place
+from olladist.gateway.edge.backends import Asker, Backend, Backends, Kind, Lent, key_of, place
+from olladist.gateway.edge.spare import IDLE_SECONDS, Spare
 from olladist.gateway.lease import (
+    RETURNED,
     Access,
     Ask,
     Done,
@@ -17,6 +20,7 @@ from olladist.gateway.lease import (
     Held,
     Hello,
     Keep,
+    Recall,
     Refuse,
     Table,
     Tally,
@@ -24,6 +28,7 @@ from olladist.gateway.lease import (
     ToWorker,
     Unpacker,
     Usage,
+    Used,
     pack,
 )
 from olladist.ollama.names import InvalidName, parse_name
@@ -50,6 +55,9 @@ class Leases(asyncio.Protocol):
         self._unpacker = Unpacker[ToWorker](ToWorker)
         self._asking: dict[int, Asker] = {}
         self._outgoing: list[bytes] = []
+        self._flushing = False  # it is written at the end of this turn of the loop
+        self._spare = Spare()
+        self._sweeping = False
         self._ended = asyncio.Event()
         # Of the time without one: who waits for a slot, by model, in the order in which they came.
         self._alone: dict[str, dict[int, Asker]] = {}
@@ -74,6 +82,12 @@ class Leases(asyncio.Protocol):
 
     def ask(self, asker: Asker) -> None:
         """Answers by a call of `granted` or `refused`, maybe before this returns."""
+        if self._spare and not (asker.tried or asker.load) and (lent := self._spare.take(_kind(asker))):
+            asker.lease = lent.lease
+            asker.lent = lent
+            lent.backend.running.add(asker)
+            asker.granted(lent.backend, Grant(lent.lease, lent.backend.id))
+            return
         self._next += 1
         asker.lease = self._next
         if self._transport is None:
@@ -99,8 +113,16 @@ class Leases(asyncio.Protocol):
         received: int,
         usage: Usage,
     ) -> None:
-        """Ends the lease of an asker that was granted `backend`."""
+        """Ends the use that an asker has made of its lease on `backend`, and the lease with it unless it may be used again."""
         backend.running.discard(asker)
+        lent = asker.lent
+        if lent is not None:
+            asker.lent = None
+            now = asyncio.get_running_loop().time()
+            if outcome == "served" and status == 200 and self._transport is not None and self._spare.put(lent, now):
+                self._outgoing.append(pack(Used(lent.lease, first_byte, duration, received, usage)))
+                self._look_after_spare()
+                return
         self._send(Done(asker.lease, backend.id, outcome, status, first_byte, duration, received, usage))
         if self._alone:
             self._give_on(asker, backend)
@@ -118,6 +140,28 @@ class Leases(asyncio.Protocol):
         if counts and self._transport is not None:
             self._send(Tally(dict(counts)))
             counts.clear()
+
+    # Leases that are used again.
+
+    def _look_after_spare(self) -> None:
+        """What they were used for is told with what else there is to say, and after IDLE_SECONDS at the latest."""
+        if not self._sweeping:
+            self._sweeping = True
+            asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        self._give_back(self._spare.old(asyncio.get_running_loop().time()))
+        self._flush()
+        if self._spare:
+            self._look_after_spare()
+
+    def _recall(self) -> None:
+        self._give_back(self._spare.recall(asyncio.get_running_loop().time()))
+
+    def _give_back(self, leases: Iterable[Lent]) -> None:
+        for lent in leases:
+            self._send(Done(lent.lease, lent.backend.id, RETURNED, 0))
 
     # asyncio.Protocol.
 
@@ -144,6 +188,8 @@ class Leases(asyncio.Protocol):
                 self._granted(message)
             elif isinstance(message, Refuse):
                 self._refused(message)
+            elif isinstance(message, Recall):
+                self._recall()
             elif isinstance(message, Table):
                 self._table(message)
             else:
@@ -151,6 +197,7 @@ class Leases(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._recall()  # none of them means anything to another control process
         self._outgoing.clear()
         self._ended.set()
         asking, self._asking = self._asking, {}
@@ -167,11 +214,13 @@ class Leases(asyncio.Protocol):
         """What one turn of the loop has to say goes out in one write: each costs a system call here and a wake-up there."""
         if self._transport is None:
             return
-        if not self._outgoing:
+        if not self._flushing:
+            self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
         self._outgoing.append(pack(message))
 
     def _flush(self) -> None:
+        self._flushing = False
         outgoing, self._outgoing = self._outgoing, []
         if outgoing and self._transport is not None:
             self._transport.write(b"".join(outgoing))
@@ -186,6 +235,8 @@ class Leases(asyncio.Protocol):
             asker.refused(503, "the gateway has no such host any more, please try again", 1)
             return
         backend.running.add(asker)
+        if grant.again:
+            asker.lent = Lent(grant.id, backend, _kind(asker), asyncio.get_running_loop().time())
         asker.granted(backend, grant)
 
     def _refused(self, refuse: Refuse) -> None:
@@ -195,6 +246,7 @@ class Leases(asyncio.Protocol):
             asker.refused(refuse.status, refuse.text, refuse.retry_after)
 
     def _table(self, table: Table) -> None:
+        self._recall()
         went_down = self._backends.apply(table)
         self.has_table.set()
         for backend in went_down:
@@ -235,3 +287,7 @@ class Leases(asyncio.Protocol):
         if following is not None:
             del waiting[following.lease]
             self._place(following)
+
+
+def _kind(asker: Asker) -> Kind:
+    return Kind(asker.model, asker.route.name, asker.wants, asker.near, asker.options)

@@ -14,7 +14,7 @@ from olladist.gateway.control.fallback import FULL, LATE
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.modes import Serving
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.lease import Ask, Done, First, Grant, Held, Hello, Refuse, Table
+from olladist.gateway.lease import RETURNED, Ask, Done, First, Grant, Held, Hello, Refuse, Table, Used
 from olladist.inventory.model import Fallback, Host, Mode, Strategy
 from olladist.ollama.names import parse_name
 from tests.gateway.control.nodes import task_group, wait_until
@@ -224,7 +224,7 @@ async def test_who_waits_is_placed_by_the_strategy_that_comes(late: Late) -> Non
     await wait_until(lambda: late.server.waiting == 2, "2 requests to wait")
 
     late.dispatcher.follow(Strategy.LEAST_LOADED)
-    assert [await worker.next(), await worker.next()] == [Grant(2, 0), Grant(3, 0)]
+    assert [await worker.next(), await worker.next()] == [Grant(2, 0, again=ANY), Grant(3, 0, again=ANY)]
     assert late.server.waiting == 0
 
     late.dispatcher.follow(Strategy.ADAPTIVE)
@@ -298,9 +298,39 @@ async def test_what_takes_no_room_in_memory_is_not_thought_to(late: Late) -> Non
     worker.send(Ask(1, "big:cloud", "chat"), Ask(2, "nobody", "chat"), Ask(3, "tiny", "chat"))
     assert await worker.next() == Grant(1, 0)
     answers = [await worker.next(), await worker.next()]
-    assert Grant(3, 0) in answers
+    assert Grant(3, 0, again=True) in answers
     assert Grant(2, 0, final=True) in answers
     worker.send(Done(3, 0, "served", 200), Ask(4, "other", "chat"))
 
     assert await worker.next() == Grant(4, 0, first=True)
     assert late.unloaded == [(0, ("tiny:latest",))]
+
+
+async def test_who_waits_has_reserves_recalled(late: Late) -> None:
+    """A worker may go on to use a lease while nobody waits; when somebody does, every worker hears of it once."""
+    await late.start()
+    first, second = await late.worker(), await late.worker()
+    first.send(Ask(1, "tiny", "chat"))
+    assert await first.next() == Grant(1, 0, first=True)
+    first.send(First(1), Done(1, 0, "served", 200), Ask(2, "tiny", "chat"))
+    assert await first.next() == Grant(2, 0, again=True)
+    first.send(Used(2, 0.1, 0.2, 100), Used(2, 0.1, 0.2, 100))
+    second.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat"))
+    await wait_until(lambda: late.server.waiting == 2, "2 requests to wait")
+    assert late.dispatcher.ledger.total == 1
+
+    first.send(Done(2, 0, RETURNED, 0))
+    assert await second.next() == Grant(1, 0, position=1)
+    second.send(Done(1, 0, "served", 200))
+    assert await second.next() == Grant(2, 0, position=2)
+    assert (second.recalls, late.server.waiting) == (1, 0)
+    assert late.dispatcher.outcomes["served"] == 4
+    assert late.server.observer.stats.whole.ever().requests == 4
+
+
+async def test_a_lease_that_nobody_holds_is_not_used(late: Late) -> None:
+    """A worker that says so breaks the rules."""
+    await late.start()
+    worker = await late.worker()
+    worker.send(Used(7, 0.1, 0.2, 100))
+    assert await worker.closed()

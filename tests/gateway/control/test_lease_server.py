@@ -21,6 +21,7 @@ from olladist.gateway.lease import (
     Grant,
     Hello,
     Key,
+    Recall,
     Refuse,
     Table,
     ToControl,
@@ -51,6 +52,7 @@ class Client:
         self._unpacker: Unpacker[ToWorker] = Unpacker(ToWorker)
         self._got: list[ToWorker] = []
         self.access: list[Access] = []  # kept apart: it comes before the first table
+        self.recalls = 0  # and these come at any time
 
     def send(self, *messages: ToControl) -> None:
         self.writer.write(b"".join(map(pack, messages)))
@@ -64,6 +66,8 @@ class Client:
                 if isinstance(message, Access):
                     assert self.access or not self._got, "who may come in is said before the first table"
                     self.access.append(message)
+                elif isinstance(message, Recall):
+                    self.recalls += 1
                 else:
                     self._got.append(message)
         return self._got.pop(0)
@@ -152,7 +156,7 @@ async def test_asks_are_granted_and_released(gateway: Fixture) -> None:
     client, _ = await gateway.worker()
 
     client.send(Ask(1, "tiny", "chat"), Ask(2, "Tiny:latest", "chat"))
-    assert [await client.next(), await client.next()] == [Grant(1, 0), Grant(2, 0)]
+    assert [await client.next(), await client.next()] == [Grant(1, 0, again=True), Grant(2, 0, again=True)]
     assert gateway.dispatcher.ledger.in_flight.get(0, 0) == 2
     client.send(Done(1, 0, "served", 200))
 
@@ -167,7 +171,7 @@ async def test_a_worker_that_dies_releases_what_it_held(gateway: Fixture) -> Non
     for client in (dying, other):
         client.send(*(Ask(n, "tiny", "chat") for n in range(5)))
         for n in range(5):
-            assert await client.next() == Grant(n, 0)
+            assert await client.next() == Grant(n, 0, again=True)
 
     dying.writer.transport.abort()
 
@@ -224,7 +228,7 @@ async def test_an_unknown_model_is_looked_for_once_more(gateway: Fixture) -> Non
 
     answers = [await client.next(), await client.next()]
 
-    assert Grant(1, 0) in answers
+    assert Grant(1, 0, again=True) in answers
     assert gateway.looked == 1
 
 
@@ -266,7 +270,7 @@ async def test_a_client_may_leave_while_its_ask_waits(gateway: Fixture) -> None:
 
     client.send(Done(1, -1, "left", -1), Ask(1, "tiny", "chat"))
 
-    assert await client.next() == Grant(1, 0)
+    assert await client.next() == Grant(1, 0, again=True)
 
 
 async def test_a_worker_may_die_while_its_ask_waits(gateway: Fixture) -> None:
@@ -288,7 +292,7 @@ async def test_a_worker_may_die_while_its_ask_waits(gateway: Fixture) -> None:
     other, _ = await gateway.worker()
     other.send(Ask(1, "tiny", "chat"))
 
-    assert await other.next() == Grant(1, 0)
+    assert await other.next() == Grant(1, 0, again=True)
     assert gateway.dispatcher.ledger.total == 1
 
 
@@ -322,7 +326,7 @@ async def test_garbage_is_cut_off(gateway: Fixture, data: bytes) -> None:
 
     assert await bad.closed()
     good.send(Ask(1, "tiny", "chat"))
-    assert await good.next() == Grant(1, 0)
+    assert await good.next() == Grant(1, 0, again=True)
 
 
 @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([pack(Hello(0, 1)), pack(Ask(1, "tiny", "chat"))]))))
@@ -366,5 +370,5 @@ async def test_workers_are_told_who_may_come_in(gateway: Fixture) -> None:
     gateway.server.set_access(Access())
     client.send(Ask(1, "tiny", "chat"))
 
-    assert await client.next() == Grant(1, 1)
+    assert await client.next() == Grant(1, 1, again=True)
     assert client.access == [first, Access()]

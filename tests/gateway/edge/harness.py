@@ -17,11 +17,13 @@ from olladist.gateway.lease import (
     Grant,
     Hello,
     Keep,
+    Recall,
     Refuse,
     Table,
     Tally,
     ToControl,
     Unpacker,
+    Used,
     pack,
 )
 from olladist.gateway.port import bound
@@ -164,6 +166,7 @@ class Control:
         self.hellos: list[Hello] = []
         self.asks: list[Ask] = []
         self.dones: list[Done] = []
+        self.used: list[Used] = []
         self.tallies: list[Tally] = []
         self.keeps: list[Keep] = []
         self.mode = "distributed"
@@ -196,6 +199,8 @@ class Control:
             writer.write(pack(self.access) + pack(self.table()))
         elif isinstance(message, Done):
             self.dones.append(message)
+        elif isinstance(message, Used):
+            self.used.append(message)
         elif isinstance(message, Keep):
             self.keeps.append(message)
         elif isinstance(message, Tally):
@@ -216,6 +221,11 @@ class Control:
     def push(self) -> None:
         for writer in self._writers:
             writer.write(pack(self.access) + pack(self.table()))
+
+    def recall(self) -> None:
+        """Followed by an Access, so that one can see that it was read."""
+        for writer in self._writers:
+            writer.write(pack(Recall()) + pack(self.access))
 
     def grant(self, number: int) -> None:
         """Answers the last Ask late."""

@@ -27,7 +27,7 @@ def knowing() -> Replies:
 @given(
     st.binary(max_size=40), st.sampled_from([b"", b"X-Ollama-Node: gpu1\r\n", b"X-A: 1\r\nX-B: 2\r\n"]), st.booleans()
 )
-def test_a_client_gets_the_head_it_would_have_got(body: bytes, added: bytes, close: bool) -> None:  # noqa: FBT001  drawn
+def test_a_client_gets_the_head_it_would_have_got(body: bytes, added: bytes, close: bool) -> None:
     """With the length of this body, the first time and each time after it."""
     replies = knowing()
     for _ in range(2):

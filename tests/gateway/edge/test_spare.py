@@ -1,0 +1,152 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from olladist.gateway.edge.asked import NOTHING
+from olladist.gateway.edge.backends import Backend, Kind, Lent
+from olladist.gateway.edge.spare import IDLE_SECONDS, LENT_SECONDS, Spare
+from olladist.gateway.lease import RETURNED, Ask, Grant
+from olladist.gateway.lease import Backend as Row
+from tests.gateway.edge.harness import PROMPT, Connection, Gateway, answer, post, until
+
+KINDS = [Kind(model, "chat", NOTHING, 0, "") for model in ("a", "b")]
+GPU = Backend(Row(1, "gpu1", "x:1", 4, up=True, models=()), "distributed")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["put", "take", "old", "recall"]), st.sampled_from(KINDS), st.floats(0, 0.1)))
+)
+def test_a_lease_is_in_one_place(steps: list[tuple[str, Kind, float]]) -> None:
+    """Each that was put here comes out once, by whichever way, in time, and for its own kind."""
+    spare, now, number, recalled = Spare(), 0.0, 0, -1.0
+    inside: dict[int, Lent] = {}
+    for what, kind, seconds in steps:
+        now += seconds
+        if what == "put":
+            number += 1
+            lent = Lent(number, GPU, kind, now - seconds)
+            if spare.put(lent, now):
+                inside[number] = lent
+                assert recalled < lent.granted
+        elif what == "take":
+            found = spare.take(kind)
+            assert (found is None) == all(lent.kind != kind for lent in inside.values())
+            if found is not None:
+                assert found.kind == kind
+                del inside[found.lease]
+        elif what == "old":
+            for lent in spare.old(now):
+                del inside[lent.lease]
+            assert all(now - lent.since < IDLE_SECONDS for lent in inside.values())
+        else:
+            recalled = now
+            assert {lent.lease for lent in spare.recall(now)} == set(inside)
+            inside.clear()
+        assert bool(spare) == bool(inside)
+
+
+def test_a_lease_that_is_old_or_on_a_host_that_is_down_goes_back() -> None:
+    """The control process is asked again now and then, whatever happens."""
+    spare = Spare()
+    down = Backend(Row(2, "gpu2", "x:1", 4, up=False, models=()), "distributed")
+    assert not spare.put(Lent(1, GPU, KINDS[0], 0.0), LENT_SECONDS)
+    assert not spare.put(Lent(2, down, KINDS[0], 0.0), 0.0)
+    assert spare.put(Lent(3, GPU, KINDS[0], 0.0), LENT_SECONDS / 2)
+
+
+OTHER = b'{"model":"other","prompt":"hi"}'
+
+
+def again(gate: Gateway) -> None:
+    """Its control process lets every lease be used again."""
+    gate.control.decide = lambda ask: Grant(ask.id, 0, again=True)
+
+
+async def test_the_next_request_of_the_same_kind_asks_nobody(gate: Gateway) -> None:
+    """Each is told of, with what it cost, and the lease comes back when nobody takes it any more."""
+    await gate.add("gpu1")
+    again(gate)
+    await gate.joined()
+    client = await gate.client()
+    for _ in range(3):
+        client.send(post())
+        assert await client.answer() == (200, PROMPT)
+    await until(lambda: gate.control.dones, "the lease is back")
+
+    asked, (done,) = len(gate.control.asks), gate.control.dones
+    assert asked == 1
+    assert (done.id, done.backend, done.outcome) == (gate.control.asks[0].id, 0, RETURNED)
+    assert [used.id for used in gate.control.used] == [done.id] * 3
+    assert all(used.duration >= used.first_byte >= 0 and used.received > 0 for used in gate.control.used)
+
+
+async def test_another_model_or_route_asks_for_itself(gate: Gateway) -> None:
+    """What is not alike for whoever places it needs a lease of its own."""
+    await gate.add("gpu1")
+    again(gate)
+    await gate.joined()
+    client = await gate.client()
+    client.send(post() + post(body=OTHER) + post("/api/chat"))
+    for _ in range(3):
+        assert (await client.answer())[0] == 200
+
+    assert len(gate.control.asks) == 3
+
+
+async def test_a_recall_brings_leases_back(gate: Gateway) -> None:
+    """Those that are idle at once, the others with the end of their request."""
+    answering: list[Connection] = []
+
+    async def waits(connection: Connection, head: bytes, body: bytes) -> None:
+        answering.append(connection)
+
+    await gate.add("gpu1", waits)
+    again(gate)
+    await gate.joined()
+    client = await gate.client()
+    client.send(post())
+    await until(lambda: answering, "the request is there")
+    before = gate.edge.worker.leases.access
+    gate.control.recall()
+    await until(lambda: gate.edge.worker.leases.access is not before, "the recall is read")
+    await answering[0].send(answer(200, PROMPT))
+    assert await client.answer() == (200, PROMPT)
+    await until(lambda: gate.control.dones, "it is over")
+
+    assert [done.outcome for done in gate.control.dones] == ["served"]
+    assert not gate.control.used
+
+
+async def test_what_ends_otherwise_ends_its_lease(gate: Gateway) -> None:
+    """An answer that is not 200 is told in a Done."""
+
+    async def refuses(connection: Connection, head: bytes, body: bytes) -> None:
+        await connection.send(answer(400, PROMPT))
+
+    await gate.add("gpu1", refuses)
+    again(gate)
+    await gate.joined()
+    client = await gate.client()
+    for _ in range(2):
+        client.send(post())
+        assert (await client.answer())[0] == 400
+    await until(lambda: len(gate.control.dones) == 2, "both are told of")
+
+    assert [(done.outcome, done.status) for done in gate.control.dones] == [("served", 400)] * 2
+    assert not gate.control.used
+
+
+async def test_nobody_else_gets_what_a_control_process_lent_that_is_gone(gate: Gateway) -> None:
+    """The next request is placed anew."""
+    await gate.add("gpu1")
+    again(gate)
+    await gate.joined()
+    client = await gate.client()
+    client.send(post())
+    assert await client.answer() == (200, PROMPT)
+    await gate.control.stop()
+    asks: list[Ask] = gate.control.asks.copy()
+    await gate.joined()
+    client.send(post())
+    assert await client.answer() == (200, PROMPT)
+
+    assert len(gate.control.asks) == len(asks) + 1
