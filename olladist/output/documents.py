@@ -378,7 +378,7 @@ class ExplainedNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProxyExplainDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """`olladist proxy explain`: the request `goes` to a `node`, or `waits` in place `position`, or goes to a `fallback`, or is `refused`.
+    """`olladist proxy explain`: the request `goes` to a `node`, or `waits` in place `position`, with `before` requests before it in turn, or goes to a `fallback`, or is `refused`.
 
     `estimated_wait` are seconds until it begins, null where that is not known. `nodes` begin with where it goes; `left_out` is how many
     more there are.
@@ -396,6 +396,7 @@ class ProxyExplainDocument(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     text: str
     position: int
+    before: int
     estimated_wait: float | None
     nodes: tuple[ExplainedNode, ...]
     left_out: int

@@ -6,8 +6,8 @@ from olladist.scheduling.demand import Demand
 from olladist.scheduling.known import Known
 
 
-def expected_wait(known: Known, model: str, now: float) -> float | None:
-    """Seconds until it would begin, if those before it and those that run take as long as is usual there; 0 where a slot is free.
+def expected_wait(known: Known, model: str, now: float, before: int | None = None) -> float | None:
+    """Seconds until it would begin, if those `before` it (None: all that wait) and those that run take as long as is usual there; 0 where a slot is free.
 
     None where nobody has the model in memory, loads it or is about to, or nothing was learned of any of them. Whoever comes after it
     with a higher priority, and whoever leaves, is left out.
@@ -18,7 +18,7 @@ def expected_wait(known: Known, model: str, now: float) -> float | None:
     slots = _slots(known, demand, model, now)
     if not slots:
         return None
-    before = len(demand.line)
+    before = len(demand.line) if before is None else before
     if not before and min(slots)[0] <= 0.0:
         return 0.0
     if not any(known.speeds.knows(number) for number in (*demand.serving, *demand.coming)):

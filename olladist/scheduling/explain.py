@@ -54,10 +54,14 @@ class Prospect:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """`machine` is where the request would go now, None where it would wait as number `position`, `wait` seconds by what is known."""
+    """`machine` is where the request would go now, None where it would wait as number `position`, `wait` seconds by what is known.
+
+    `before` of those who wait have their turn before it, by priority and by what their keys have had.
+    """
 
     machine: int | None
     position: int
+    before: int
     wait: float | None
     machines: Mapping[int, Prospect]
 
@@ -66,8 +70,9 @@ def explain(adaptive: Adaptive, waiting: Waiting, numbers: Iterable[int], now: f
     """What would become of `waiting` if it came now, and what each of these machines is to it. Nothing changes."""
     name, numbers = waiting.model, tuple(numbers)
     before, after = adaptive.fork(), adaptive.fork()
-    wait = expected_wait(adaptive.known, name, now)
     before.join(waiting, now)
+    turn = before.known.demands[name].line.before(waiting.ticket)
+    wait = expected_wait(adaptive.known, name, now, turn)
     decisions = after.arrive(waiting, now)
     chosen = next(
         (each.machine for each in decisions if isinstance(each, Bind) and each.ticket == waiting.ticket), None
@@ -86,7 +91,7 @@ def explain(adaptive: Adaptive, waiting: Waiting, numbers: Iterable[int], now: f
         if number in before.machines
     }
     position = 0 if chosen is not None else after.queued(name)
-    return Explained(chosen, position, _begins(wait, chosen, machines), machines)
+    return Explained(chosen, position, turn if chosen is None else 0, _begins(wait, chosen, machines), machines)
 
 
 def _begins(wait: float | None, chosen: int | None, machines: Mapping[int, Prospect]) -> float | None:

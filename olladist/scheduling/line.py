@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeAlias
 
 # As large as an ordinary request, so that in most rounds each key gets one through.
 QUANTUM = 1000.0
+# A machine on which nobody has failed.
+_NOWHERE = -1
 
 
 class Waiting(NamedTuple):
@@ -87,6 +89,13 @@ class Line:
                 del self._places[chosen.ticket]
                 return chosen
         return None
+
+    def before(self, ticket: int) -> int:
+        """How many have their turn before it, if nobody else comes or leaves."""
+        line, count = self.copied(), 0
+        while (waiting := line.pop(_NOWHERE)) is not None and waiting.ticket != ticket:
+            count += 1
+        return count
 
     def may_go(self, machine: int) -> bool:
         """Whether there is anybody who has not failed on `machine`."""

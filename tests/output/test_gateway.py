@@ -96,6 +96,7 @@ def test_every_node_has_its_reason() -> None:
         node="gpu1",
         text="it would go to gpu1 now",
         position=0,
+        before=0,
         estimated_wait=0.0,
         nodes=(
             node("gpu1", "would go here now"),

@@ -205,3 +205,17 @@ def test_what_makes_room_takes_no_more() -> None:
     adaptive.arrive(ask(2, "a", 2.0), 2.0)
     assert verdicts(adaptive, ask(3, "b", 3.0), 3.0) == {1: Verdict.LEAVING}
     assert verdicts(adaptive, ask(3, "a", 3.0), 3.0) == {1: Verdict.SWITCHES}
+
+
+def test_a_key_that_has_asked_for_nothing_is_not_behind_a_flood() -> None:
+    """Its place is the last, but not its turn, and so the time that it waits is short."""
+    adaptive = fleet(Machine(1, models_max=1), models="a")
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.speeds.answered(1, "a", 8 * GB, (100, 1.0), (100, 3.0))
+    for number in range(40):
+        adaptive.arrive(ask(number, "a", 1.0, key="flood"), 1.0)
+    flood = explained(adaptive, ask(99, "a", 2.0, key="flood"), 2.0)
+    one = explained(adaptive, ask(99, "a", 2.0, key="one"), 2.0)
+
+    assert (flood.position, flood.before, flood.wait) == (40, 39, 3.0 + 39 * 4.0)
+    assert (one.position, one.before <= 1, one.wait is not None and one.wait <= 7.0) == (40, True, True)

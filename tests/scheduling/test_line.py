@@ -114,3 +114,17 @@ def test_two_keys_that_always_wait_get_the_same(first: list[float], second: list
         assert abs(got["a"] - got["b"]) <= QUANTUM + 2 * max(*first, *second)
         if {waiting.key for waiting in line} != {"a", "b"}:
             return
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), min_size=1, max_size=20), st.integers(0, 19))
+def test_a_turn_is_known_beforehand(pushed: list[tuple[str, int]], which: int) -> None:
+    """Who comes before whom, by priority and in the round of the keys; to ask changes nothing."""
+    line = Line({"a": 2.0})
+    for ticket, (key, priority) in enumerate(pushed):
+        line.push(of(ticket, key, priority=priority, tokens=700.0))
+    ticket = which % len(pushed)
+
+    before = line.before(ticket)
+
+    assert len(line) == len(pushed)
+    assert [waiting.ticket for waiting in emptied(line)].index(ticket) == before

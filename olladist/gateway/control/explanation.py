@@ -63,7 +63,8 @@ class NodeExplained(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`goes` to `node` at once, to wait (as number `position` for the model, about `estimated_wait` seconds), to what stands in, or nowhere.
+    """`goes` to `node` at once, to wait (as number `position` for the model, `before` of them first by priority and key, about
+    `estimated_wait` seconds), to what stands in, or nowhere.
 
     `nodes` begin with where it goes; `left_out` says how many more there are.
     """
@@ -79,6 +80,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     node: str
     text: str
     position: Count
+    before: Count
     estimated_wait: float | None
     nodes: tuple[NodeExplained, ...]
     left_out: Count
@@ -126,6 +128,7 @@ def explain(parts: Parts, model: str, key: str = "", options: str = "") -> Expla
         node=node,
         text=text,
         position=waits.position if waits else 0,
+        before=waits.before if waits else 0,
         estimated_wait=None if explained is None or explained.wait is None else round(explained.wait, 3),
         nodes=tuple(rows),
         left_out=max(0, len(parts.roster.nodes) - len(rows)),
@@ -191,7 +194,9 @@ def _outcome(
         position = explained.position if explained else 1
         wait = explained.wait if explained else None
         long = "for how long is not known yet" if wait is None else f"for about {duration(wait)}"
-        return "waits", "", f"it would wait for a slot as number {position} of its model, {long}"
+        before = explained.before if explained else 0
+        turn = "" if before == position - 1 else f", with {before} before it in turn"
+        return "waits", "", f"it would wait for a slot as number {position} of its model{turn}, {long}"
     node = backends[explained.machine].node
     loads = f", which loads the model first in about {duration(explained.wait)}" if explained.wait else ""
     return "node", node, f"it would go to {node} now{loads}"
