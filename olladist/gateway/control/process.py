@@ -35,6 +35,7 @@ from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.serving import serve_api
 from olladist.gateway.control.state import open_state, state_path
 from olladist.gateway.control.tunnels import Tunnels, Unattended
+from olladist.gateway.control.twins import Twins
 from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.control.watch import Pace, Way
 from olladist.gateway.settings import Settings
@@ -80,7 +81,9 @@ async def serve(
         parts.reload.apply()
         await prober.wait_first(FIRST_ANSWERS)
         listening = asyncio.Event()
+        twins = Twins(roster, upstreams, parts.dispatcher.queue.same)
         serving = [
+            tasks.create_task(twins.run()),
             tasks.create_task(parts.leases.run(Path(settings.lease_socket), listening.set)),
             tasks.create_task(_reload_whenever(reload or asyncio.Event(), parts.reload)),
         ]

@@ -108,6 +108,7 @@ class Queue:
         self._of_key: Counter[str] = Counter()
         self._listed: dict[int, Mapping[str, str]] = {}  # what the nodes have on disk, as `_identities` knows it
         self._identities = Identities()
+        self._same: Mapping[str, str] = {}  # digests that stand for the same, although they differ
         self._nameless: dict[str, frozenset[int]] = {}  # by name: see _without; empty when it may be others
         self._loading: set[int] = set()  # tickets whose nodes load the model for them
         self._counts = True
@@ -271,6 +272,12 @@ class Queue:
         for number in self._roster.nodes:
             self._fit(number)
 
+    def same(self, contents: Mapping[str, str]) -> None:
+        """From now on these digests, and no others, stand for what is said here: they share runners."""
+        self._same = contents
+        for number in tuple(self._listed):
+            self._hold(number, self._roster.seen[number])
+
     def slots(self, number: int) -> int:
         """Requests for one model that a node is given at once, as things are."""
         machine = self._adaptive.machines.get(number)
@@ -302,7 +309,7 @@ class Queue:
         self._learn(change.backend, change.before, change.after)
 
     def _learn(self, backend: Backend, before: Seen | None, after: Seen) -> None:
-        if after.digests != self._listed.get(backend.id):
+        if self._contents(after) != self._listed.get(backend.id):
             self._hold(backend.id, after)
         read = before is None or before.loaded is not after.loaded
         if read or before is None or before.tags is not after.tags:
@@ -311,6 +318,12 @@ class Queue:
                 self._look_at(backend, loaded, after.clock)
             self._carry_out(self._adaptive.seen_loaded(backend.id, loaded, self._now()))
         self._set_up(backend, after)
+
+    def _contents(self, seen: Seen) -> Mapping[str, str]:
+        """What a node means by its names."""
+        if not self._same:
+            return seen.digests
+        return {key: self._same.get(digest, digest) for key, digest in seen.digests.items()}
 
     def _content(self, row: Row, seen: Seen) -> str:
         """What a row of /api/ps is to the placement: its name there may be any that has the same contents, or one that is gone."""
@@ -340,9 +353,9 @@ class Queue:
 
     def _hold(self, number: int, seen: Seen) -> None:
         """What one node holds may change what its names mean for all: contents, or where they differ the name."""
-        renamed = self._identities.replace(self._listed.pop(number, {}), seen.digests)
+        renamed = self._identities.replace(self._listed.pop(number, {}), self._contents(seen))
         if number in self._adaptive.machines:
-            self._listed[number] = seen.digests
+            self._listed[number] = self._contents(seen)
         self._nameless.clear()
         affected = {other for key in renamed for other in self._roster.holders(key)} | {number}
         for other in affected & self._adaptive.machines.keys():
@@ -439,7 +452,7 @@ class Queue:
         """A name by which the node knows what is to be unloaded."""
         seen = self._roster.seen[number]
         rows = (*seen.loaded, *seen.tags)
-        return next((str(row.fields["name"]) for row in rows if weights(model) in {row.digest, f"name:{row.key}"}), "")
+        return next((str(row.fields["name"]) for row in rows if self._content(row, seen) == weights(model)), "")
 
 
 def machine_of(backend: Backend) -> Machine:

@@ -112,6 +112,34 @@ def test_a_listing_of_what_is_loaded_says_so_too() -> None:
     assert [each.loads for each in fleet.granted] == [False]
 
 
+def test_contents_that_share_a_runner_are_one() -> None:
+    """Two templates for the same weights: whoever has loaded them, both are warm; and each is unloaded by a name that is listed."""
+    fleet = Fleet(tiny=A, persona=B, other="c" * 64)
+    fleet.queue.same({A: "weights", B: "weights"})
+    fleet.roster.loaded(0, (row("persona", B),))
+    fleet.ask(1, "tiny")
+    assert [each.loads for each in fleet.granted] == [False]
+
+    fleet.end(1)
+    fleet.ask(2, "other")
+    assert fleet.granted[-1].unload == ("persona:latest",)
+
+
+def test_contents_that_share_a_runner_share_its_slots() -> None:
+    """And only who has the name is asked for it."""
+    fleet = Fleet(2, tiny=A, persona=B)
+    fleet.roster.listed(1, (row("persona", B),))
+    fleet.queue.same({A: "weights", B: "weights"})
+    for number, model in enumerate(("tiny", "persona", "tiny")):
+        fleet.ask(number, model)
+    assert fleet.places == [(0, 0), (1, 1)]
+
+    fleet.end(1)
+    assert len(fleet.places) == 2
+    fleet.end(0)
+    assert fleet.places[-1] == (2, 0)
+
+
 def test_a_model_that_makes_room_is_named() -> None:
     """By the name under which the node lists it."""
     fleet = Fleet(tiny=A, other=B)
