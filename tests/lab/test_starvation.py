@@ -51,7 +51,7 @@ def one_ollama(tmp_path: Path) -> Iterator[Server]:
 
 @contextmanager
 def gateway(tmp_path: Path, behind: Server) -> Iterator[Server]:
-    text = f'[hosts.here]\nconnection = "local"\ninstances = [{{ port = {behind.port}, env = {{ {_env()} }} }}]\n[gateway]\nstrategy = "adaptive"\n'
+    text = f'[hosts.here]\nconnection = "local"\ninstances = [{{ port = {behind.port}, env = {{ {_env()} }} }}]\n'
     (tmp_path / "inventory.toml").write_text(text)
     log = tmp_path / "gateway.log"
     words = [sys.executable, "-m", "olladist", "-i", str(tmp_path / "inventory.toml")]
