@@ -46,7 +46,7 @@ def queued(facts: Facts, prospect: Prospect) -> str:
     free = max(0, prospect.slots - prospect.running)
     slots = "1 slot" if prospect.slots == 1 else f"{prospect.slots} slots"
     load, other = duration(prospect.load), facts.other
-    soon = f" in about {duration(prospect.wait)}" if prospect.wait else ""
+    soon = f"in about {duration(prospect.wait)}" if prospect.wait else "soon"
     match prospect.verdict:
         case Verdict.TAKES:
             return f"would go here now: in memory, {free} of {slots} free"
@@ -54,11 +54,11 @@ def queued(facts: Facts, prospect: Prospect) -> str:
             first = f"{other} is unloaded, then " if other else ""
             return f"would go here now: {first}the model is loaded in about {load}"
         case Verdict.SWITCHES:
-            return f"would go here when {other} is idle{soon}; the load takes about {load} then"
+            return f"would go here when {other} is idle, {soon}; the load takes about {load} then"
         case Verdict.FREE:
             return f"in memory, {free} of {slots} free: not chosen, another answers as fast or faster"
         case Verdict.FULL:
-            return f"in memory, {slots} taken: the next is free{soon or ' soon'}"
+            return f"in memory, {slots} taken: the next is free {soon}"
         case Verdict.LOADING:
             return f"is being loaded for others, for about {load} more"
         case Verdict.LEAVING:
