@@ -31,7 +31,7 @@ from tests.gateway.control.declarations import declared
 from tests.gateway.control.nodes import CLOSE, FAST, HANG, Node, Raw, loaded, running, tag, task_group, wait_until
 
 # Nobody is asked twice, so a machine that stands still for a moment must not make a host count as one that is gone.
-ONCE = replace(FAST, probe_every=3600, tags_every=3600, loaded_every=3600, probe_timeout=60, listing_timeout=60)
+ONCE = replace(FAST, probe_every=3600, tags_every=3600, loaded_every=3600)
 MODE = {"x-ollama-distributed": "true", "x-ollama-mode": "distributed"}
 
 
