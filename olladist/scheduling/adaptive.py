@@ -10,7 +10,7 @@ Nothing here has a clock or does anything. Events go in with `now`, in seconds o
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
@@ -29,6 +29,8 @@ LOOKED_AT = 16
 NEAR = 1.25
 # How old a listing of what is in memory may be: what we have done to the machine since it was asked for is not in it.
 LISTING = 5.0
+# A smaller change of what others use of a machine is none.
+NOTICED = 0.05
 
 
 class Bind(NamedTuple):
@@ -148,6 +150,20 @@ class Adaptive:
             self._list(machine, runner)
             decisions += self._serve(runner.model, now)
         return decisions
+
+    def share(self, number: int, ours: float) -> None:
+        """So much of the machine is used by nobody else; where it is little, others are better."""
+        machine = self.machines[number]
+        if machine.ours == ours or (abs(machine.ours - ours) < NOTICED and ours < 1.0):
+            return
+        machine.ours = ours
+        for runner in machine.runners.values():
+            model = self._models[runner.model]
+            if number in model.listed:
+                model.free = [entry for entry in model.free if entry[1] != number]
+                heapify(model.free)
+                model.listed.discard(number)
+                self._list(machine, runner)
 
     def seen_loaded(self, number: int, models: Iterable[str], now: float) -> list[Decision]:
         """What the machine says is in its memory; a model that is still loading is not listed (server/sched.go)."""
@@ -347,7 +363,7 @@ class Adaptive:
         owner = self._owners.get(alone.near) if alone is not None and alone.near else None
         if alone is None or owner is None or owner == entry[1] or owner in alone.tried or owner not in model.listed:
             return entry
-        seconds = self.speeds.service_seconds(owner, name, model.size)
+        seconds = self.known.service_seconds(self.machines[owner], name)
         if seconds > entry[0] * NEAR or not self.is_free(name, owner):
             return entry
         heappush(model.free, entry)
@@ -376,7 +392,7 @@ class Adaptive:
         model = self._models[runner.model]
         if machine.id not in model.listed and self.is_free(runner.model, machine.id):
             model.listed.add(machine.id)
-            heappush(model.free, (self.speeds.service_seconds(machine.id, runner.model, model.size), machine.id))
+            heappush(model.free, (self.known.service_seconds(machine, runner.model), machine.id))
 
     # Loads.
 

@@ -17,6 +17,8 @@ REFRESHED = 10.0
 SAMPLE = 6
 # A load that takes longer than it should is still expected so many seconds from now, and a request for this part of its usual time.
 SOON = 0.5
+# A machine that others seem to use all the time is taken for so much of one: they will not be there for ever.
+OURS_MIN = 0.2
 STILL = 0.3
 
 
@@ -47,7 +49,12 @@ class Known:
 
     def rate(self, machine: Machine, model: str) -> float:
         """Requests per second, with all its slots."""
-        return machine.slots_of(model) / self.speeds.service_seconds(machine.id, model, self.demands[model].size)
+        return machine.slots_of(model) / self.service_seconds(machine, model)
+
+    def service_seconds(self, machine: Machine, model: str) -> float:
+        """How long an ordinary request keeps a slot, with what it waits there for others' requests."""
+        alone = self.speeds.service_seconds(machine.id, model, self.demands[model].size)
+        return alone / max(machine.ours, OURS_MIN)
 
     def slot_rate(self, model: str, others: Collection[int]) -> float:
         """Requests per second of one slot, as they are where the model is served, or else would be on one of the others."""

@@ -36,7 +36,8 @@ class Switch:
 
 @dataclass(slots=True)
 class Machine:
-    """`slots` for each model, but for those in `fewer`; `models_max` at once, as far as `memory` holds them.
+    """`slots` for each model, but for those in `fewer`; `models_max` at once, as far as `memory` holds them. `ours` is the part of it that nobody
+    else uses past us, 0 to 1.
 
     One that is up and not `well` gets work only where no other can take it.
     """
@@ -46,6 +47,7 @@ class Machine:
     models_max: int = 3
     memory: Memory | None = None
     fewer: Mapping[str, int] = field(default_factory=dict)
+    ours: float = 1.0
     up: bool = True
     well: bool = True
     runners: dict[str, Runner] = field(default_factory=dict)

@@ -38,6 +38,10 @@ class Trust:
             return slots
         return max(1, slots - max(1, round(share * slots)))
 
+    def ours(self, slots: int, now: float) -> float:
+        """Of the slots that are counted, the part that nobody else has: of a single one there may be little."""
+        return min(1.0, slots * (1.0 - self._faded(now)) / self.slots(slots, now))
+
     def _faded(self, now: float) -> float:
         share = self.share * math.exp(-max(0.0, now - self.at) / FADES) if self.share else 0.0
         return share if share >= FORGOTTEN else 0.0

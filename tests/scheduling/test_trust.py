@@ -44,3 +44,16 @@ def test_slots_stay_within_their_bounds(readings: list[tuple[int, float]], slots
         assert 1 <= trust.slots(slots, now) <= slots
         assert 0.0 <= trust.share <= 1.0
     assert trust.slots(slots, max(now, trust.at) + 600.0) == slots
+
+
+@given(st.integers(0, 200), st.integers(1, 16))
+def test_what_is_ours_is_what_others_leave(traces: int, slots: int) -> None:
+    """In whole slots where there are several, in part of the only one."""
+    trust = Trust()
+    for reading in range(traces):
+        trust.saw(1, 2.0 * reading)
+    now = 2.0 * traces
+    assert 0.0 <= trust.ours(slots, now) <= 1.0
+    assert Trust().ours(slots, now) == 1.0
+    if traces > 100:
+        assert trust.ours(1, now) < 0.1

@@ -137,6 +137,11 @@ class Learned:
         node = self.nodes.get(number)
         return node.trust.slots(slots, self._now()) if node else slots
 
+    def ours(self, number: int, slots: int) -> float:
+        """Which part of those is ours, for where there is one slot none can be taken from it."""
+        node = self.nodes.get(number)
+        return node.trust.ours(slots, self._now()) if node else 1.0
+
     def fewer(self, number: int, slots: int) -> dict[str, int]:
         """The models that get fewer there."""
         node = self.nodes.get(number)

@@ -348,6 +348,7 @@ class Queue:
             return
         said = machine_of(backend)
         slots, fewer = self.learned.slots(number, said.slots), self.learned.fewer(number, said.slots)
+        self._adaptive.share(number, self.learned.ours(number, said.slots))
         if (machine.slots, machine.models_max, machine.fewer) != (slots, said.models_max, fewer):
             self._carry_out(self._adaptive.resize(number, slots, said.models_max, self._now(), fewer))
 

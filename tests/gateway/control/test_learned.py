@@ -66,6 +66,25 @@ def test_others_who_use_a_node_take_a_slot_of_it() -> None:
     assert fleet.slots == 4
 
 
+def test_a_node_of_one_slot_that_others_use_is_asked_last() -> None:
+    """There is no slot that could be left to them: it counts for slower."""
+    fleet = Fleet(2, tiny=A)
+    fleet.clock.time += SETTLES
+    for turn in range(60):
+        fleet.clock.time += 2.0
+        fleet.roster.loaded(0, (in_memory("tiny", A, 9e9 + turn),))
+        fleet.roster.loaded(1, (in_memory("tiny", A),))
+    assert fleet.queue.learned.node(0).trust.traces > 50
+    for number in range(4):
+        fleet.ask(number, "tiny")
+        assert fleet.granted[-1].node == 1
+        fleet.end(number)
+
+    fleet.ask(8, "tiny")
+    fleet.ask(9, "tiny")
+    assert [node for _, node in fleet.places[-2:]] == [1, 0]
+
+
 def test_our_own_requests_take_nothing() -> None:
     """They move the time as well."""
     fleet = Busy()
