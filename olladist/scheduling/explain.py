@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 class Prospect:
     """`other` is the model that would have to make room, that does so, or that is being loaded; "" for none.
 
-    `wait` are seconds until a slot is free there or what has to make room is idle, None where neither is to be; `load` those of the load
+    `wait` are seconds until a slot is free there or what has to make room is idle, None where neither is to be, or nobody knows; `load` those of the load
     after that, as far as it is not done. `rate` are tokens per second, `learned` from its answers. `plan` is what a load there would gain and harm, where one could be begun.
     """
 
@@ -172,7 +172,7 @@ class _Look:
         match verdict:
             case Verdict.TAKES | Verdict.FREE | Verdict.LOADS | Verdict.LOADING:
                 return 0.0
-            case Verdict.FULL if runner is not None:
+            case Verdict.FULL if runner is not None and known.speeds.knows(machine.id):
                 return min(known.remaining(machine, runner, self.now), default=0.0)
             case Verdict.SWITCHES if machine.switch is not None:  # since before this request
                 return known.drain_seconds(machine, machine.runners[machine.switch.out], self.now)

@@ -58,7 +58,7 @@ def queued(facts: Facts, prospect: Prospect) -> str:
         case Verdict.FREE:
             return f"in memory, {free} of {slots} free: not chosen, another answers as fast or faster"
         case Verdict.FULL:
-            return f"in memory, {slots} taken: the next is free {soon}"
+            return f"in memory, {slots} taken" + (f": the next is free {soon}" if prospect.wait is not None else "")
         case Verdict.LOADING:
             return f"is being loaded for others, for about {load} more"
         case Verdict.LEAVING:
@@ -89,7 +89,7 @@ def _passed_over(prospect: Prospect, load: str, other: str) -> str:
         case Verdict.UNNEEDED:
             return f"not needed: {needs}, and a slot is free elsewhere"
         case Verdict.WORSE:
-            return f"not chosen: {needs}, and a load elsewhere gains more"
+            return f"not chosen: {needs}, and a load elsewhere gains as much or more"
         case _:
             worth = f"which harms those who use {other} more than it gains" if other else "which gains next to nothing"
             return f"not chosen: {needs}, {worth}"

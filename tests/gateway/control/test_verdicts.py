@@ -43,7 +43,7 @@ PROSPECT = Prospect(Verdict.TAKES, True, 2, 1, "x", 3.0, 5.0, 40.0, True, None)
         ),
         (
             Verdict.WORSE,
-            "not chosen: it would have to load the model (5.0 s) and to unload qwen:7b, and a load elsewhere gains more",
+            "not chosen: it would have to load the model (5.0 s) and to unload qwen:7b, and a load elsewhere gains as much or more",
         ),
         (
             Verdict.HARMS,
@@ -54,6 +54,11 @@ PROSPECT = Prospect(Verdict.TAKES, True, 2, 1, "x", 3.0, 5.0, 40.0, True, None)
 def test_each_verdict_has_its_words(verdict: Verdict, text: str) -> None:
     """With the figures that it was reached by."""
     assert queued(FACTS, replace(PROSPECT, verdict=verdict)) == text
+
+
+def test_what_nobody_knows_is_not_said() -> None:
+    """When a slot is free on a host whose answers have shown nothing yet."""
+    assert queued(FACTS, replace(PROSPECT, verdict=Verdict.FULL, wait=None)) == "in memory, 2 slots taken"
 
 
 def test_what_is_degraded_says_why() -> None:
