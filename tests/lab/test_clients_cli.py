@@ -135,12 +135,7 @@ def differences(sides: tuple[Side, Side], flow: str) -> list[str]:
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_the_command_line_shows_the_same(sides: tuple[Side, Side], flow: str) -> None:
-    """Exit statuses and what is on the screen at the end, progress bars among it.
-
-    On a busy machine a frame of a spinner may stay on either side's screen; what differs three times in a row is no accident.
-    """
+    """Exit statuses and what is on the screen at the end, progress bars among it."""
     different = differences(sides, flow)
-    for _ in range(2):
-        different = different and differences(sides, flow)
 
     assert not different, "\n".join([f"{len(different)} of {len(FLOWS[flow])} differ", *different])

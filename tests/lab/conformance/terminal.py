@@ -15,6 +15,11 @@ from pathlib import Path
 
 COLUMNS, ROWS = 100, 40
 _PIECE = re.compile(r"\x1b\[(?P<number>[?\d;]*)(?P<what>[A-Za-z])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|(?P<char>[\s\S])")
+# What progress.go draws at once, and in it what turns (spinner.go). It draws every 100 ms, and it may be once more after it was
+# stopped: over whatever stands there by then.
+_FRAME = re.compile(r"\x1b\[\?2026h(.*?)\x1b\[\?2026l", re.DOTALL)
+_TURNS = re.compile(r"[\u2800-\u28ff]")
+_BLANK = re.compile(r"\x1b\[[?\d;]*[A-Za-z]|\s")
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def at_a_terminal(
     written = b"".join(_pieces(ours, time.monotonic() + seconds))
     os.close(ours)
     text = written.decode("utf-8", "replace")
-    return Shown(process.wait(seconds), screen(text), text)
+    return Shown(process.wait(seconds), screen(in_time(text)), text)
 
 
 def _pieces(terminal: int, deadline: float) -> list[bytes]:
@@ -63,6 +68,22 @@ def _pieces(terminal: int, deadline: float) -> list[bytes]:
             return pieces
         pieces.append(piece)
     raise AssertionError(f"the command did not end; it wrote {b''.join(pieces)[-2000:]!r}")
+
+
+def in_time(text: str) -> str:
+    """Without frames that were drawn too late: when the lines that they show have ended already, and that say no more than the last one before."""
+    pieces: list[str] = []
+    at, last, over = 0, "", True
+    for frame in _FRAME.finditer(text):
+        between = text[at : frame.start()]
+        says = _BLANK.sub("", _TURNS.sub("", frame[1]))
+        over = over or "\n" in between or "\x1b[2K" in between or bool(_BLANK.sub("", between))
+        pieces.append(between)
+        if not over or says != last:
+            pieces.append(frame[0])
+            over = False
+        at, last = frame.end(), says
+    return "".join(pieces) + text[at:]
 
 
 def screen(text: str) -> tuple[str, ...]:
