@@ -22,8 +22,11 @@ from bench import stub
 from bench.processes import module
 
 BODY_BYTES = 600
+AT = len('"at": ')
 # So many connections are made at the same time: a backlog has 4096 places.
 CONNECTING = 500
+# No load takes as many seconds: an answer that never comes is one that is missing.
+LONGEST = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +122,8 @@ class Client(asyncio.Protocol):
 
     def lines_came(self, data: bytes, now: float) -> None:
         at = data.rfind(b'"at": ')
-        if at >= 0 and len(data) >= at + 22:
-            self.result.line.append(now * 1000 - int(data[at + 6 : at + 22]) / 1000)
+        if at >= 0 and len(data) >= at + AT + stub.AT_WIDTH:
+            self.result.line.append(now * 1000 - int(data[at + AT : at + AT + stub.AT_WIDTH]) / 1000)
         # A proxy may cut chunks anew, so lines are counted, not bytes; a head may end like a body, but has none behind it.
         head = self.answer.find(b"\r\n\r\n") + 4
         if len(self.answer) > head and self.answer.endswith(b"0\r\n\r\n"):
@@ -167,7 +170,7 @@ def loading(load: Load) -> Iterator[Callable[[], Result]]:
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def result() -> Result:
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=LONGEST)
         if process.returncode:
             raise RuntimeError(err.decode().strip().splitlines()[-1])
         return msgspec.json.decode(out, type=Result)

@@ -34,11 +34,44 @@ MODEL = {
     "name": "stub:latest", "model": "stub:latest", "modified_at": "2026-01-01T00:00:00Z", "size": 1000, "digest": DIGEST, "details": DETAILS,
 }  # fmt: skip
 LOADED = MODEL | {"expires_at": "2318-01-01T00:00:00Z", "size_vram": 1000, "context_length": 4096}
+# What a final chunk says; zeros are filled in with what was measured, for a host whose answers take longer than they say is not believed.
 TIMINGS = {
-    "done_reason": "stop", "total_duration": 2_100_000_000, "load_duration": 40_000_000, "prompt_eval_count": 120,
-    "prompt_eval_duration": 60_000_000, "eval_count": 100, "eval_duration": 2_000_000_000,
+    "done_reason": "stop", "total_duration": 0, "load_duration": 10_000, "prompt_eval_count": 120, "prompt_eval_duration": 20_000,
+    "eval_count": 100, "eval_duration": 0,
 }  # fmt: skip
 SMALL_BYTES = 600
+AT_WIDTH = 16
+
+
+def filled_in(document: dict[str, object]) -> bytes:
+    """Its JSON, for `%`: the zeros in it become numbers of one width, so that all have one length."""
+    text = json.dumps(document)
+    for name in ("total_duration", "eval_duration", "at"):
+        text = text.replace(f'"{name}": 0', f'"{name}": %({name}){AT_WIDTH}d')
+    return text.encode()
+
+
+def numbers(begun: float) -> dict[bytes, int]:
+    """For a template, at the end of what began then."""
+    now = time.monotonic()
+    taken = int((now - begun) * 1e9)
+    return {b"at": int(now * 1e6), b"eval_duration": taken, b"total_duration": taken + 30_000}
+
+
+def whole(document: dict[str, object], padding: str) -> bytes:
+    """An answer of SMALL_BYTES, for `%`."""
+    short = len(filled_in(document | {padding: ""}) % numbers(time.monotonic()))
+    body = filled_in(document | {padding: "x" * (SMALL_BYTES - short)})
+    return (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {SMALL_BYTES}\r\n\r\n"
+    ).encode() + body
+
+
+def line(response: str, timings: dict[str, object], *, done: bool) -> bytes:
+    """A chunk with one line of a stream, for `%`."""
+    fields = {"model": "stub", "created_at": "2026-01-01T00:00:00.000000Z", "response": response, "done": done}
+    text = filled_in(fields | timings | {"at": 0}) + b"\n"
+    return f"{len(text % numbers(time.monotonic())):x}\r\n".encode() + text + b"\r\n"
 
 
 def answer(body: bytes) -> bytes:
@@ -46,28 +79,13 @@ def answer(body: bytes) -> bytes:
     return head.encode() + body
 
 
-def padded(document: dict[str, object], key: str) -> bytes:
-    short = len(json.dumps(document | {key: ""}))
-    return json.dumps(document | {key: "x" * (SMALL_BYTES - short)}).encode()
-
-
-def chunk(line: bytes) -> bytes:
-    return f"{len(line):x}\r\n".encode() + line + b"\r\n"
-
-
-def line(response: str, done: bool, timings: dict[str, object]) -> bytes:
-    """One of a stream, a %d in it for the microseconds of its time, of which there are 16 digits."""
-    fields = {"model": "stub", "created_at": "2026-01-01T00:00:00.000000Z", "response": response, "done": done}
-    text = json.dumps(fields | timings)[:-1] + f', "at": {1:016d}}}\n'
-    return chunk(text.encode()).replace(f"{1:016d}".encode(), b"%016d")
-
-
-GENERATED = answer(padded({"model": "stub", "done": True, **TIMINGS}, "response"))
-EMBEDDED = answer(
-    padded({"model": "stub", "embeddings": [[0.1] * 100], "total_duration": 14_000_000, "prompt_eval_count": 8}, "note")
-)
-LINE = line(" word", False, {})
-LAST = line("", True, dict(TIMINGS)) + b"0\r\n\r\n"
+HELD = whole({"model": "stub", "done": True, **TIMINGS}, "response")
+GENERATED = HELD % numbers(time.monotonic())
+EMBEDDED = whole(
+    {"model": "stub", "embeddings": [[0.1] * 100], "total_duration": 100_000, "prompt_eval_count": 8}, "note"
+) % numbers(time.monotonic())
+LINE = line(" word", {}, done=False)
+LAST = line("", dict(TIMINGS), done=True) + b"0\r\n\r\n"
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 FIXED = {
     b"GET /api/version": answer(b'{"version":"0.17.4"}'),
@@ -90,7 +108,7 @@ class Times:
 
     came: list[float] = field(default_factory=list)
     went: list[float] = field(default_factory=list)
-    held: list["Stub"] = field(default_factory=list)
+    held: list[tuple["Stub", float]] = field(default_factory=list)
 
 
 class Stub(asyncio.Protocol):
@@ -124,39 +142,37 @@ class Stub(asyncio.Protocol):
         elif first == b"GET /times":
             self.transport.write(answer(json.dumps({"came": self.times.came, "went": self.times.went}).encode()))
         elif first == b"GET /go":
-            for each in self.times.held:
-                each.let_go()
+            for each, begun in self.times.held:
+                each.let_go(begun)
             self.times.held.clear()
             self.transport.write(answer(b""))
         elif lines := said(body, b"lines"):
             self.transport.write(STREAM_HEAD)
-            self.tick(int(lines), said(body, b"every"))
+            self.tick(int(lines), said(body, b"every"), time.monotonic())
         else:
             self.small(EMBEDDED if first == b"POST /api/embed" else GENERATED, body)
 
     def small(self, whole: bytes, body: bytes) -> None:
+        now = time.monotonic()
         if b" hold=go " in body:
-            self.times.came.append(time.monotonic())
-            self.times.held.append(self)
+            self.times.came.append(now)
+            self.times.held.append((self, now))
         elif hold := said(body, b"hold"):
-            self.times.came.append(time.monotonic())
-            asyncio.get_running_loop().call_later(hold, self.let_go)
+            self.times.came.append(now)
+            asyncio.get_running_loop().call_later(hold, self.let_go, now)
         else:
             self.transport.write(whole)
 
-    def let_go(self) -> None:
+    def let_go(self, begun: float) -> None:
         self.times.went.append(time.monotonic())
-        self.transport.write(GENERATED)
+        self.transport.write(HELD % numbers(begun))
 
-    def tick(self, left: int, every: float) -> None:
+    def tick(self, left: int, every: float, begun: float) -> None:
         if self.transport.is_closing():
             return
-        at = time.monotonic_ns() // 1000
+        self.transport.write((LINE if left else LAST) % numbers(begun))
         if left:
-            self.transport.write(LINE % at)
-            asyncio.get_running_loop().call_later(every, self.tick, left - 1, every)
-        else:
-            self.transport.write(LAST % at)
+            asyncio.get_running_loop().call_later(every, self.tick, left - 1, every, begun)
 
 
 async def serve(ports: Sequence[int]) -> None:
