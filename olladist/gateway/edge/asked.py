@@ -1,7 +1,7 @@
 """What a request for inference asks for: of Ollama in its body, of the gateway in header fields of its own. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -39,9 +39,14 @@ def fields_of(head: RequestHead) -> dict[bytes, bytes]:
     return {name: line.partition(b":")[2].strip(b" \t") for name, line in head.lines if name in _READ}
 
 
-def read_asked(fields: Mapping[bytes, bytes], body: bytes, route: Route, key: Key | None) -> tuple[ModelRequest, Wants]:
-    """`fields` are those of `fields_of`. Raises BadBody where Ollama would refuse the body, or where a field of ours makes no sense."""
-    if not fields and not kept.may_be_kept(route, body):
+def read_asked(
+    fields: Mapping[bytes, bytes], body: bytes, route: Route, key: Key | None, may_keep: Callable[[], bool]
+) -> tuple[ModelRequest, Wants]:
+    """`fields` are those of `fields_of`; `may_keep` is asked where an answer may be kept and the client says nothing of it.
+
+    Raises BadBody where Ollama would refuse the body, or where a field of ours makes no sense.
+    """
+    if not fields and not (kept.may_be_kept(route, body) and may_keep()):
         return read_body(body, route), _of_key(key.name) if key is not None else NOTHING  # most requests
     if fields.get(b"content-encoding") == b"zstd" and route.dialect is not Dialect.OLLAMA:
         body = _unpacked(body)

@@ -62,6 +62,7 @@ class Inference:
         "_outcomes",
         "_pieces",
         "_problems",
+        "_refusal",
         "_reused",
         "_sent_at",
         "_size",
@@ -108,6 +109,7 @@ class Inference:
         self._outcomes: list[str] = []
         self._problems: list[str] = []
         self._held: Held | None = None
+        self._refusal: tuple[int, str, int] | None = None
         # This try.
         self.lease = 0
         self.lent: Lent | None = None
@@ -132,7 +134,8 @@ class Inference:
         self._size = len(self._body)
         key = self._client.key
         try:
-            request, self.wants = read_asked(self._arrival.said, self._body, self.route, key)
+            may_keep = self._client.worker.may_keep
+            request, self.wants = read_asked(self._arrival.said, self._body, self.route, key, may_keep)
         except BadBody as bad:
             self._answer(bad.status, bad.text, malformed=True)
             return
@@ -191,6 +194,12 @@ class Inference:
             self._send(upstream, reused=True)
 
     def refused(self, status: int, text: str, retry_after: int) -> None:
+        if status == 503 and not self.only and self._may_be_kept():
+            self.only = "cache"
+            self._refusal = status, text, retry_after
+            self._ask()
+            return
+        status, text, retry_after = self._refusal or (status, text, retry_after)
         if self._held is not None:
             self._give(self._held)
         elif self._outcomes.count("died") >= retry.DEATHS_MAX:
@@ -198,6 +207,14 @@ class Inference:
         else:
             why = f" ({'; '.join(self._problems)})" if self._problems else ""
             self._answer(status, text + why, retry_after=retry_after)
+
+    def _may_be_kept(self) -> bool:
+        """Whether there may be an answer to it that was kept, though this one is not to be: so far nobody has looked for it."""
+        if self.wants.cache or not self._body:
+            return False
+        _, self.wants = read_asked(self._arrival.said, self._body, self.route, self._client.key, lambda: True)
+        self.wants = self.wants._replace(keep=False)
+        return bool(self.wants.cache)
 
     def backend_went_down(self) -> None:
         """Another backend is asked for at once where nothing has been passed on; a stream ends by itself."""
@@ -348,7 +365,8 @@ class Inference:
         self._problems.append(f"{self._node()}: {reason}")
         self._done(outcome, status=status)
         self._again = False
-        only = retry.next_try(self._outcomes, kept=bool(self.wants.cache)) if self.route.retryable else None
+        kept = bool(self.wants.cache) or self._may_be_kept()
+        only = retry.next_try(self._outcomes, kept=kept) if self.route.retryable else None
         if only is not None:
             self.only = only
             self._ask()

@@ -31,6 +31,30 @@ _ON_TOP: Final = frozenset({"v1/chat/completions", "v1/completions", "v1/respons
 _NO_PART: Final = frozenset({"keep_alive", "stream"})
 
 
+# Keeping an answer costs more than a small request does. What is asked in a flood is not asked again one by one: of that only a
+# sample is kept, and the CPU time that takes is a hundredth of a core.
+PER_SECOND: Final = 20.0
+AT_ONCE: Final = 200.0
+
+
+class Allowance:
+    """How many answers may still be kept; `now` is of any clock that goes forwards."""
+
+    __slots__ = ("_at", "_left")
+
+    def __init__(self) -> None:
+        self._left = AT_ONCE
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        self._left = min(AT_ONCE, self._left + (now - self._at) * PER_SECOND)
+        self._at = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
 def digest(route: Route, key: str, request: ModelRequest, body: bytes, said: bytes) -> str:
     """The name under which the answer to `body` is kept; "" where it must be fresh. `said` is X-Ollama-Cache.
 

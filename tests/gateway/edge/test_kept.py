@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olladist.gateway.edge.kept import ANSWER_BYTES_MAX, REQUEST_BYTES_MAX, Collecting, digest, is_whole
+from olladist.gateway.edge.kept import (
+    ANSWER_BYTES_MAX,
+    AT_ONCE,
+    PER_SECOND,
+    REQUEST_BYTES_MAX,
+    Allowance,
+    Collecting,
+    digest,
+    is_whole,
+)
 from olladist.ollama.request import BadBody, read_body
 from olladist.ollama.routes import ROUTES
 from tests.gateway.edge.harness import LAST_CHUNK, chunk
@@ -180,3 +189,15 @@ def test_an_answer_that_is_too_large_is_given_up() -> None:
 def test_only_an_answer_that_says_it_is_finished_is_kept(route: str, body: bytes, *, stream: bool, whole: bool) -> None:
     """Ollama gives 200 to streams that failed half-way, and ends those that repeat themselves without a word."""
     assert is_whole(BY_NAME[route], body, stream=stream) is whole
+
+
+@given(st.lists(st.floats(0, 100)))
+def test_in_a_flood_only_some_answers_are_kept(pauses: list[float]) -> None:
+    """A few at once, and so many a second in the long run."""
+    allowance, now, taken = Allowance(), 0.0, 0
+    for pause in pauses:
+        now += pause
+        while allowance.take(now):
+            taken += 1
+    assert taken <= AT_ONCE + now * PER_SECOND + 1e-6 * len(pauses)
+    assert taken >= min(AT_ONCE, 1.0) * bool(pauses)

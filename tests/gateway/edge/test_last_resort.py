@@ -143,3 +143,33 @@ async def test_alone_a_worker_keeps_to_the_same_bounds(gate: Gateway, died: bool
 
     assert status == (502 if died else 200)
     assert bool(local.connections) is not died
+
+
+async def test_what_was_not_to_be_kept_is_still_looked_for(gate: Gateway) -> None:
+    """In a flood only some answers are kept, but each of these may be given again."""
+    await gate.add("gpu1", says(503, b'{"error":"server busy"}'))
+    kept = await gate.add("cache", script(JSON_HEAD % len(VECTOR) + VECTOR))
+    kept.role = "cache"
+    with_stand_ins(gate)
+    await gate.joined()
+    while gate.edge.worker.may_keep():
+        pass
+    client = await gate.client()
+    client.send(post("/api/embed", EMBED))
+
+    assert await client.answer() == (200, VECTOR)
+    first, second = gate.control.asks
+    assert (bool(first.cache), bool(second.cache), second.keep) == (False, True, False)
+
+
+async def test_where_nothing_was_kept_the_first_refusal_is_given(gate: Gateway) -> None:
+    """Not that of the second question, which nobody has asked."""
+    gate.control.decide = lambda ask: Refuse(ask.id, 503, "no host" if not ask.only else "nothing is kept", 7)
+    await gate.joined()
+    while gate.edge.worker.may_keep():
+        pass
+    client = await gate.client()
+    client.send(post("/api/embed", EMBED))
+
+    assert await client.answer() == (503, b'{"error":"no host"}')
+    assert [ask.only for ask in gate.control.asks] == ["", "cache"]

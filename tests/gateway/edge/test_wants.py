@@ -126,9 +126,9 @@ def test_only_a_time_is_a_timeout(value: bytes) -> None:
     route = find("POST", "/api/generate")
     assert route
     with pytest.raises(BadBody, match="X-Ollama-Timeout"):
-        read_asked(fields_of(head), PROMPT, route, None)
+        read_asked(fields_of(head), PROMPT, route, None, lambda: True)
     head = read_request(b"POST /api/generate HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert read_asked(fields_of(head), PROMPT, route, None)[1] == NOTHING
+    assert read_asked(fields_of(head), PROMPT, route, None, lambda: True)[1] == NOTHING
 
 
 async def test_a_key_asks_under_its_name_and_for_its_models_only(gate: Gateway) -> None:
