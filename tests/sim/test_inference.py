@@ -19,8 +19,8 @@ async def lines(ollama: Ollama, path: str, body: dict[str, Any]) -> list[dict[st
 
 
 async def until(ollama: Ollama, condition: Callable[[list[str]], bool]) -> None:
-    """Asks what is loaded until the condition holds of it, 5 s at most."""
-    async with asyncio.timeout(5):
+    """Asks what is loaded until the condition holds of it, 30 s at most."""
+    async with asyncio.timeout(30):
         while not condition(await ollama.loaded()):
             pass
 
@@ -67,9 +67,10 @@ async def test_an_empty_prompt_loads_and_keep_alive_0_unloads(ollama: Ollama) ->
 
 
 async def test_a_model_leaves_memory_after_its_keep_alive(ollama: Ollama) -> None:
-    """Without any further request."""
-    await ollama.post("/api/generate", {"model": "sky", "keep_alive": "50ms"})
+    """Without any further request; the last one's counts."""
+    await ollama.post("/api/generate", {"model": "sky", "keep_alive": -1})
     assert await ollama.loaded() == ["sky:latest"]
+    await ollama.post("/api/generate", {"model": "sky", "keep_alive": "50ms"})
     await until(ollama, lambda loaded: loaded == [])
 
 
