@@ -17,6 +17,10 @@ ENOUGH = 3
 # After so many seconds one more is tried, and twice as long after each time that it was refuted.
 RETRIED = 600.0
 RETRIED_MAX = 6 * 3600.0
+# Where more than this part of those that ran alone were late, being late says nothing: Ollama answers some twice, and accounts for the
+# second time only (server/routes.go ChatHandler, a format together with thinking). A new one counts for so much.
+USUAL = 0.6
+NEWEST = 0.25
 # Models of one host of which anything is remembered.
 MODELS_MAX = 256
 
@@ -54,6 +58,7 @@ class Parallel:
     """One host."""
 
     _doubts: dict[str, _Doubt] = field(default_factory=dict)
+    _alone: dict[str, float] = field(default_factory=dict)  # the part of those that ran alone and were late
 
     @property
     def doubts(self) -> int:
@@ -62,7 +67,7 @@ class Parallel:
 
     def answered(self, model: str, beside: int, *, late: bool, now: float) -> None:
         """A request was sent as the `beside`th of those that ran there at once, itself included."""
-        if beside < 2:
+        if beside < 2 or self._alone.get(model, 0.0) >= USUAL:
             return  # its wait says nothing of slots, for one there always is
         doubt = self._doubts.get(model)
         if doubt is None:
@@ -80,6 +85,18 @@ class Parallel:
             doubt.points = max(0, doubt.points - 1)
             if not doubt.points:
                 doubt.at = math.inf
+
+    def ran_alone(self, model: str, *, late: bool) -> bool:
+        """Whether that one was late, as others are not: somebody else had the slot."""
+        part = self._alone.pop(model, 0.0)
+        if not late and part < NEWEST / 10:
+            return False
+        self._alone[model] = part = part + (late - part) * NEWEST
+        if len(self._alone) > MODELS_MAX:
+            del self._alone[next(iter(self._alone))]
+        if part >= USUAL:
+            self._doubts.pop(model, None)
+        return late and part < USUAL
 
     def limits(self, slots: int, now: float) -> Mapping[str, int]:
         """The models that have fewer than `slots`, with those they have; a limit that has stood for long is tried anew."""

@@ -39,6 +39,31 @@ def test_alone_nobody_waits_for_a_slot() -> None:
     assert parallel.limits(4, 1.0) == {}
 
 
+def test_where_everything_is_late_it_says_nothing() -> None:
+    """Ollama answers a format together with thinking in two turns, and accounts for the second: no slot is missing there."""
+    parallel = Parallel()
+    for second in range(3):
+        burst(parallel, 1, 4, float(second))
+    assert parallel.limits(4, 3.0) == {"a": 1}
+    told = [parallel.ran_alone("a", late=True) for _ in range(8)]
+    assert told == [True, True, True, False, False, False, False, False]
+    assert parallel.limits(4, 4.0) == {}
+
+    for second in range(9):
+        burst(parallel, 1, 4, 10.0 + second)
+    assert parallel.limits(4, 20.0) == {}
+
+
+def test_one_that_is_late_alone_has_met_somebody() -> None:
+    """As long as that is not usual; of what is punctual nothing is remembered."""
+    parallel = Parallel()
+    assert not parallel.ran_alone("a", late=False)
+    for _ in range(20):
+        assert parallel.ran_alone("a", late=True)
+        for _ in range(5):
+            assert not parallel.ran_alone("a", late=False)
+
+
 def test_it_is_tried_again_later_and_each_time_later() -> None:
     """One slot more; if that was wrong, not so soon again."""
     parallel = Parallel()

@@ -98,8 +98,8 @@ class Learned:
             late = is_late(waited, max(usage.prompt, 0.0) + usage.output)
             if running.beside > 1 and node.trust.slots(slots, now) == slots:
                 node.parallel.answered(running.model, running.beside, late=late, now=now)
-            elif running.beside == 1 and late and now >= self._settled and not node.residents.lingers(now):
-                node.trust.saw(1, now)  # somebody had the slot
+            elif running.beside == 1 and now >= self._settled and not node.residents.lingers(now):
+                node.trust.saw(int(node.parallel.ran_alone(running.model, late=late)), now)
         node.residents.ends(running.model, now, lingers=end.outcome not in _OVER)
 
     def listed(

@@ -215,8 +215,8 @@ class Queue:
             self._loading.discard(ticket)
             self._adaptive.speeds.loaded(node, self._adaptive.size(model), usage.load)
         self._learn_speed(node, model, usage)
-        if backend := self._roster.nodes.get(node):
-            self.learned.ends(ticket, end, backend.slots)
+        backend = self._roster.nodes.get(node)
+        self.learned.ends(ticket, end, backend.slots if backend else 1)
         self._carry_out(self._adaptive.finished(ticket, self._now()))
         if self.learned.is_doubted(node):
             self._fit(node)
@@ -275,8 +275,7 @@ class Queue:
     def same(self, contents: Mapping[str, str]) -> None:
         """From now on these digests, and no others, stand for what is said here: they share runners."""
         self._same = contents
-        for number in tuple(self._listed):
-            self._hold(number, self._roster.seen[number])
+        self._hold({number: self._roster.seen[number] for number in self._listed})
 
     def slots(self, number: int) -> int:
         """Requests for one model that a node is given at once, as things are."""
@@ -301,7 +300,7 @@ class Queue:
         if change.after is None or number not in self._roster.nodes:
             if number in self._adaptive.machines:
                 self._adaptive.remove(number)
-                self._hold(number, Seen())
+                self._hold({number: Seen()})
                 self.learned.forget(number)
             return
         if number not in self._adaptive.machines:
@@ -310,7 +309,7 @@ class Queue:
 
     def _learn(self, backend: Backend, before: Seen | None, after: Seen) -> None:
         if self._contents(after) != self._listed.get(backend.id):
-            self._hold(backend.id, after)
+            self._hold({backend.id: after})
         read = before is None or before.loaded is not after.loaded
         if read or before is None or before.tags is not after.tags:
             loaded = {self._content(row, after): row for row in after.loaded}
@@ -352,19 +351,25 @@ class Queue:
         if (machine.slots, machine.models_max, machine.fewer) != (slots, said.models_max, fewer):
             self._carry_out(self._adaptive.resize(number, slots, said.models_max, self._now(), fewer))
 
-    def _hold(self, number: int, seen: Seen) -> None:
-        """What one node holds may change what its names mean for all: contents, or where they differ the name."""
-        renamed = self._identities.replace(self._listed.pop(number, {}), self._contents(seen))
-        if number in self._adaptive.machines:
-            self._listed[number] = self._contents(seen)
+    def _hold(self, changed: Mapping[int, Seen]) -> None:
+        """What some nodes hold may change what its names mean for all: contents, or where they differ the name."""
+        renamed: set[str] = set()
+        for number, seen in changed.items():
+            contents = self._contents(seen)
+            renamed |= self._identities.replace(self._listed.pop(number, {}), contents)
+            if number in self._adaptive.machines:
+                self._listed[number] = contents
         self._nameless.clear()
-        affected = {other for key in renamed for other in self._roster.holders(key)} | {number}
-        for other in affected & self._adaptive.machines.keys():
-            rows = self._roster.seen[other].tags
-            self._adaptive.hold(other, {self.identity(row.key): int(row.fields.get("size", 0)) for row in rows})
-            self.learned.holds(other, self._roster.seen[other], self.identity)
-            self._fit(other)
+        affected = {number for key in renamed for number in self._roster.holders(key)}.union(changed)
+        affected &= self._adaptive.machines.keys()
+        for number in affected:
+            seen = self._roster.seen[number]
+            holdings = {self.identity(row.key): int(row.fields.get("size", 0)) for row in seen.tags}
+            self._adaptive.hold(number, holdings)
+            self.learned.holds(number, seen, self.identity)
         self._look_after_stranded()
+        for number in affected:
+            self._fit(number)
 
     def _told(self) -> None:
         for number, backend in self._roster.nodes.items():

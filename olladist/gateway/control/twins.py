@@ -71,6 +71,8 @@ class Twins:
     async def _ask(self, digest: str, key: str) -> None:
         body = msgspec.json.encode({"model": key})
         for backend in self._holders(digest, key):
+            if backend.id not in self._roster.nodes:
+                continue
             client = self._upstreams.client(backend)
             try:
                 answer = await fetch(
@@ -79,7 +81,7 @@ class Twins:
                 if answer.status == 200:
                     self._files[digest] = runner_files(msgspec.json.decode(answer.body, type=dict[str, Any]))
                     return
-            except (Failed, msgspec.DecodeError, UnicodeDecodeError):
+            except (Failed, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
 
     def _holders(self, digest: str, key: str) -> list[Backend]:

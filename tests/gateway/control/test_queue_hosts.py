@@ -17,6 +17,7 @@ from olladist.gateway.lease import Ask, Done, First, Grant, Hello, Refuse, Table
 from olladist.inventory.model import Strategy
 from tests.gateway.control.nodes import FAST, Node, loaded, running, tag, task_group, wait_until
 from tests.gateway.control.test_lease_server import Client
+from tests.gateway.control.test_queue import key
 
 
 class Fleet:
@@ -91,10 +92,13 @@ async def test_who_waits_for_a_model_that_moves_follows_it(fleet: Fleet) -> None
     fleet.worker.send(Ask(2, "tiny", "chat"), Ask(3, "tiny", "chat"))
     await fleet.until_waiting(2)
     fleet.nodes[1].holds(tag("tiny:latest"))
+    moved = await fleet.answer()
+    assert isinstance(moved, Grant)
+    assert (moved.id, moved.backend) == (2, 1)
     fleet.nodes[0].holds()
+    await wait_until(lambda: set(fleet.roster.holders(key("tiny"))) == {1}, "the deletion to be seen")
 
-    assert await fleet.answer() == Grant(2, 1, first=True, position=1)
-    fleet.worker.send(First(2), Done(2, 1, "served", 200))
+    fleet.worker.send(Done(1, 0, "served", 200), First(2), Done(2, 1, "served", 200))
     last = await fleet.answer()
     assert isinstance(last, Grant)
     assert (last.id, last.backend) == (3, 1)
