@@ -8,20 +8,24 @@ killed as by a power cut, and started again at the same port with the same keys 
 """
 
 import contextlib
+import fcntl
 import getpass
 import json
 import os
 import pwd
+import random
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +35,9 @@ from olladist.sim.power import MARK, kill_all
 from olladist.sim.sshd import keygen
 
 _READY_SECONDS = 20.0
+# Below those that systems give to connections (from 32768 on Linux, 49152 on macOS): nobody gets one between its choice and its use.
+_PORTS = range(20_000, 32_000)
+_BLOCK = 100
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish"})
 _SSHD_PLACES = ("/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd")
 
@@ -268,12 +275,37 @@ SetEnv {environ}
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports of the loopback that nobody listens on, and that no other process is given here for as long as this one lives."""
+    free = list(islice(filter(_is_free, _own_ports), count))
+    if len(free) < count:
+        raise OlladistError(f"no {count} free ports between {_PORTS[0]} and {_PORTS[-1]}")
+    return free
+
+
+def _ports_of_this_process() -> Iterator[int]:
+    """Block by block, each locked: two processes that were shown the same free port would answer each other's clients."""
+    folder = Path(tempfile.gettempdir()) / f"olladist-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for start in random.sample(_PORTS[::_BLOCK], len(_PORTS) // _BLOCK):
+        lock = os.open(folder / str(start), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            yield from range(start, start + _BLOCK)  # the lock stays until the process ends
+
+
+_own_ports = _ports_of_this_process()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def listens(port: int) -> bool:

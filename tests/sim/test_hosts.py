@@ -166,3 +166,23 @@ def test_leaving_kills_them_whatever_happened(tmp_path: Path) -> None:
         fail(hosts)
 
     assert not listens(kept[0].port)
+
+
+def test_no_port_is_given_to_two_processes() -> None:
+    """However many ask at once, and none of them may be taken by a connection meanwhile."""
+    script = (
+        "import sys; from olladist.sim.hosts import free_ports; print(*free_ports(150), flush=True); sys.stdin.read()"
+    )
+    asking = [
+        subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    given: list[str] = []
+    for process in asking:
+        assert process.stdout
+        given += process.stdout.readline().split()
+    for process in asking:
+        process.communicate(timeout=20)
+
+    assert len(given) == len(set(given)) == 4 * 150
+    assert max(map(int, given)) < 32768
