@@ -27,6 +27,8 @@ BACK = 0.3
 LOOKED_AT = 16
 # Machines whose answers take up to so many times as long count as equal where one has a conversation in its cache.
 NEAR = 1.25
+# So many conversations are remembered, far more than all slots of a fleet have in their caches; then the older half is forgotten.
+OWNERS = 50_000
 # How old a listing of what is in memory may be: what we have done to the machine since it was asked for is not in it.
 LISTING = 5.0
 # A smaller change of what others use of a machine is none.
@@ -385,7 +387,11 @@ class Adaptive:
         self._bound[waiting.ticket] = (machine.id, waiting.model)
         self._where.pop(waiting.ticket, None)
         if waiting.near:
+            self._owners.pop(waiting.near, None)
             self._owners[waiting.near] = machine.id
+            if len(self._owners) > OWNERS:
+                for oldest in list(islice(self._owners, OWNERS // 2)):
+                    del self._owners[oldest]
         return Bind(waiting.ticket, machine.id)
 
     def _list(self, machine: Machine, runner: Runner) -> None:

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from olladist.scheduling.adaptive import Adaptive, Bind, Decision, Unload
+from olladist.scheduling.adaptive import OWNERS, Adaptive, Bind, Decision, Unload
 from olladist.scheduling.line import Waiting
 from olladist.scheduling.loads import AGE_MAX
 from olladist.scheduling.machines import Machine
@@ -156,6 +156,32 @@ def test_a_conversation_stays_where_its_cache_is() -> None:
 
     assert adaptive.arrive(ask(3, near=77), 3.0) == [Bind(3, second.machine)]
     assert len(adaptive.arrive(ask(4, near=77), 3.0)) == 1
+
+
+def test_conversations_are_forgotten_in_the_end() -> None:
+    """Each request may be of another one, for years; the latest is remembered."""
+    adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.seen_loaded(2, ["a"], 0.0)
+    for number in range(1, OWNERS + 10):
+        adaptive.arrive(ask(number, near=number), 1.0)
+        adaptive.finished(number, 1.0)
+
+    assert len(adaptive._owners) <= OWNERS
+    assert OWNERS + 9 in adaptive._owners
+
+
+def test_a_conversation_never_goes_where_it_has_failed() -> None:
+    """However near its cache is."""
+    adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.seen_loaded(2, ["a"], 0.0)
+    (first,) = adaptive.arrive(ask(1, near=7), 1.0)
+    assert isinstance(first, Bind)
+    adaptive.finished(1, 2.0)
+    others = [ask(2, near=7, tried=frozenset({first.machine})), ask(3, near=7)]
+
+    assert [adaptive.arrive(each, 3.0) for each in others] == [[Bind(2, 3 - first.machine)], [Bind(3, first.machine)]]
 
 
 def test_a_machine_that_is_down_gets_nothing() -> None:
