@@ -33,7 +33,7 @@ TABLES: dict[str, Callable[[list[str], str], str]] = {
     "tunnels": lambda _, size: tunnels.table(tunnels.run(tunnels.SIZES[size])),
     "faults": lambda _, size: faults.table(faults.run(faults.SIZES[size])),
     "fleet": lambda _, __: fleet.table(fleet.run()),
-    "placement": lambda _, __: placement.measured(),
+    "placement": lambda _, __: placement.claimed(),
 }
 BY_NAME = {"placement"}
 

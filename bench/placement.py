@@ -39,7 +39,9 @@ REQUESTS, SKEW = 200, 1.0
 # Tokens: (median, deviation of the logarithm, least, most).
 PROMPT, OUTPUT = (30, 0.6, 12, 100), (50, 0.7, 8, 240)
 TOLERANCE = 0.25
-CALIBRATED = (3, 40, 40)  # times, tokens in, tokens out
+CALIBRATED = (3, 40, 80)  # times, tokens in, tokens out
+# What two requests at once take alone, in seconds, to see how much slower they are.
+PAIRED = 2.0
 # Seconds by which what is sent may be late.
 LATE = 0.02
 
@@ -108,10 +110,41 @@ def _measure(real: Fleet, host: str) -> list[Sample]:
     return samples
 
 
-def calibrate(real: Fleet) -> list[Sample]:
+def _together(real: Fleet, host: str, samples: Sequence[Sample]) -> float:
+    """How much two requests slow each other down (sharing.py): measured in one runner, and in two."""
+    times = []
+    for number, models in enumerate((("m1", "m2"), ("m1", "m1"), ("m2", "m2"), ("m1", "m2"))):
+        tokens = [round(_middle(samples, host, model)[1] * PAIRED) for model in models]
+        for model in models:
+            real.ask(host, model, prompt_of(800_000 + number, 12), 2)  # it is loaded
+        with ThreadPoolExecutor(2) as threads:
+            prompts = [prompt_of(810_000 + 2 * number + place, 12) for place in (0, 1)]
+            answers = list(threads.map(partial(real.ask, host), models, prompts, tokens))
+        times += [answer["eval_duration"] / 1e9 / PAIRED for answer in answers]
+    real.unload(host)
+    return float(statistics.median(times)) - 1.0
+
+
+class Measured(NamedTuple):
+    """`sharing` is by hosts."""
+
+    samples: list[Sample]
+    sharing: dict[str, float]
+
+
+def calibrate(real: Fleet) -> Measured:
     """All hosts at once, as they work later."""
+
+    def measure(host: str) -> tuple[list[Sample], float]:
+        samples = _measure(real, host)
+        return samples, _together(real, host, samples)
+
     with ThreadPoolExecutor(len(real.hosts)) as threads:
-        return [sample for samples in threads.map(lambda host: _measure(real, host), real.hosts) for sample in samples]
+        measured = list(threads.map(measure, real.hosts))
+    return Measured(
+        [sample for samples, _ in measured for sample in samples],
+        {host: sharing for host, (_, sharing) in zip(real.hosts, measured, strict=True)},
+    )
 
 
 def noise(samples: Sequence[Sample]) -> float:
@@ -128,15 +161,16 @@ def noise(samples: Sequence[Sample]) -> float:
 # What the simulator is told.
 
 
-def described(samples: Sequence[Sample], real: Fleet) -> tuple[tuple[Host, ...], dict[str, Model]]:
+def described(measured: Measured, real: Fleet) -> tuple[tuple[Host, ...], dict[str, Model]]:
     """Hosts, and models by name; a model is called by its weights' digest, for Ollama lets go of the first by that."""
+    samples = measured.samples
     first = samples[0].host
     rates = {(s.host, s.model): _middle(samples, s.host, s.model) for s in samples}
     hosts = []
     for host in real.hosts:
         speed = statistics.mean(rates[host, model][1] / rates[first, model][1] for model in MODELS)
         start, per_byte = _line([(real.sizes[s.model], s.load) for s in samples if s.host == host and s.load])
-        hosts.append(Host(host, speed, SLOTS, LOADED, 1 / per_byte, load_start=start, sharing=1.0))
+        hosts.append(Host(host, speed, SLOTS, LOADED, 1 / per_byte, start, measured.sharing[host]))
     models = {}
     for model in MODELS:
         prompt, output = (statistics.mean(rates[h.name, model][i] / h.speed for h in hosts) for i in (0, 1))
@@ -229,9 +263,9 @@ def once(real: Fleet, strategy: str, jobs: Sequence[Job]) -> tuple[list[Took], i
 
 def run() -> Result:
     with fleet(HOSTS) as real:
-        samples = calibrate(real)
-        hosts, models = described(samples, real)
-        differ = noise(samples)
+        measured = calibrate(real)
+        hosts, models = described(measured, real)
+        differ = noise(measured.samples)
         _talk(f"measured, to {differ:.1%}: {json.dumps([hosts, tuple(models.values())])}")
         traces = [trace(seed, hosts, models) for seed in SEEDS]
         virtual = {strategy: in_virtual_time(strategy, hosts, models, traces, differ) for strategy in STRATEGIES}
@@ -313,7 +347,7 @@ def _cell(real: float, simulated: float, digits: int) -> str:
     return f"{real:.{digits}f}, {simulated:.{digits}f}, {simulated / real - 1:+.0%}"
 
 
-def measured() -> str:
+def claimed() -> str:
     """The table of a run. Disproved where the claim does not hold."""
     result = run()
     if problems(result):
