@@ -4,7 +4,6 @@ The proxy runs alone on one core, load generator and backends on another. A run 
 """
 
 import os
-import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -97,17 +96,12 @@ def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
             for name in names:
                 with proxies.started(name, Path(scratch) / f"{name}-{number}", ports) as proxy:
                     costs[name].append(measure(proxy.port, proxy.pids(), sizes))
-    return {name: summary(rounds) for name, rounds in costs.items()}
+    return {name: least(rounds) for name, rounds in costs.items()}
 
 
-def summary(rounds: list[Cost]) -> Cost:
-    """The least CPU and memory of all rounds, for others' work only adds to them; the median of latencies."""
-    least = {"generate", "embed", "flood_line", "paced_line", "memory"}
-    values = {
-        each.name: (min if each.name in least else statistics.median)([getattr(cost, each.name) for cost in rounds])
-        for each in fields(Cost)
-    }
-    return Cost(**values)
+def least(rounds: list[Cost]) -> Cost:
+    """Of each figure the least of all rounds, for others' work on the machine only adds to them."""
+    return Cost(**{each.name: min(getattr(cost, each.name) for cost in rounds) for each in fields(Cost)})
 
 
 def table(costs: dict[str, Cost]) -> str:

@@ -5,11 +5,10 @@ tunnels share the other core. The cipher is chosen as an operator would: in ~/.s
 """
 
 import os
-import statistics
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from bench import cpu, proxies
@@ -103,7 +102,7 @@ def through(way: str, cipher: str, hosts: ThrowawayHosts, directory: Path, sizes
 
 
 def run(sizes: Sizes) -> dict[str, Cost]:
-    """Rounds of all in turn; the least CPU, the median of latencies."""
+    """Rounds of all in turn."""
     cases = [("", ""), *((way, cipher) for way in WAYS for cipher in sizes.ciphers)]
     costs: dict[str, list[Cost]] = {}
     os.sched_setaffinity(0, {LOAD_CORE})
@@ -116,19 +115,12 @@ def run(sizes: Sizes) -> dict[str, Cost]:
                 directory.mkdir()
                 name = f"{way}, {cipher.partition('@')[0]}" if way else "no tunnel"
                 costs.setdefault(name, []).append(through(way, cipher, hosts, directory, sizes))
-    return {name: summary(rounds) for name, rounds in costs.items()}
+    return {name: least(rounds) for name, rounds in costs.items()}
 
 
-def summary(rounds: Sequence[Cost]) -> Cost:
-    return replace(
-        rounds[0],
-        **{
-            name: (statistics.median if name.endswith(("p50", "p99")) else min)(
-                [getattr(each, name) for each in rounds]
-            )
-            for name in Cost.__slots__
-        },
-    )
+def least(rounds: Sequence[Cost]) -> Cost:
+    """Of each figure the least of all rounds, for others' work on the machine only adds to them."""
+    return Cost(**{each.name: min(getattr(cost, each.name) for cost in rounds) for each in fields(Cost)})
 
 
 def table(costs: dict[str, Cost]) -> str:
