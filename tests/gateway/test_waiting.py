@@ -18,6 +18,8 @@ async def busy() -> AsyncIterator[Running]:
             (await running.client()).send(asking(PROMPT))
         await waits(running, 3)
         yield running
+        for client in running.clients:  # so that it need not wait for them
+            client.leave()
 
 
 async def waits(running: Running, count: int) -> None:
