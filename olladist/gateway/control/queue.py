@@ -28,6 +28,8 @@ from olladist.scheduling.residents import Resident
 
 # What a request is thought to cost before it has run: the mean of an ordinary mix.
 TOKENS = 700.0
+# A flood of small requests teaches no more about a node's speed than a sample of them.
+LESSON_SECONDS = 0.02
 # Ids of a worker's Asks are below this (they count from 1; at 10 000 a second that is 13 years).
 _IDS = 2**42
 _NOBODY: frozenset[int] = frozenset()
@@ -104,6 +106,7 @@ class Queue:
         self._stranded = stranded
         self._adaptive = Adaptive()
         self._queued: dict[int, _Queued] = {}
+        self._taught: dict[int, float] = {}  # when a request under a lease that goes on has last been learned from, by node
         self._groups: dict[_Group, dict[int, None]] = {}  # tickets, in the order in which they came
         self._of_key: Counter[str] = Counter()
         self._listed: dict[int, Mapping[str, str]] = {}  # what the nodes have on disk, as `_identities` knows it
@@ -223,8 +226,12 @@ class Queue:
 
     def used(self, worker: int, number: int, node: int, end: End) -> None:
         """One more request was served in its slot, which it still has."""
-        model = self._adaptive.again(_ticket(worker, number), self._now())
-        if model is not None and end.is_believable:
+        now = self._now()
+        model = self._adaptive.again(_ticket(worker, number), now)
+        if model is None or now - self._taught.get(node, 0.0) < LESSON_SECONDS:
+            return
+        self._taught[node] = now
+        if end.is_believable:
             self._learn_speed(node, model, end.usage)
 
     def _learn_speed(self, node: int, model: str, usage: Usage) -> None:
@@ -300,6 +307,7 @@ class Queue:
         if change.after is None or number not in self._roster.nodes:
             if number in self._adaptive.machines:
                 self._adaptive.remove(number)
+                self._taught.pop(number, None)
                 self._hold({number: Seen()})
                 self.learned.forget(number)
             return
