@@ -2,7 +2,8 @@
 
 A worker asks for a backend before each inference request and says how it went; the control process grants, refuses,
 and pushes the table that workers fall back on while it is away. `ask.id` is unique within a worker and names the lease
-until its `Done`: every Ask ends in exactly one Done, even when it was refused or the client left. A request that is
+until its `Done`: every Ask ends in exactly one Done, even when it was refused or the client left. A lease that was granted
+`again` may serve further requests, each told of by a Used, and ends in a Done like any other. A request that is
 tried again is a new Ask with a new id. A Done may cross the Grant for the same id on the wire, when the client leaves.
 """
 
