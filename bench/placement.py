@@ -13,6 +13,7 @@ import json
 import random
 import statistics
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ REQUESTS, SKEW = 200, 1.0
 PROMPT, OUTPUT = (30, 0.6, 12, 100), (50, 0.7, 8, 240)
 TOLERANCE = 0.25
 CALIBRATED = (3, 40, 80)  # times, tokens in, tokens out
-# What two requests at once take alone, in seconds, to see how much slower they are.
-PAIRED = 2.0
+# What answers of two requests at once take alone, in seconds, to see how much slower they are; tokens of their prompts.
+PAIRED, PAIRED_PROMPT = 2.5, 12
 # Seconds by which what is sent may be late.
 LATE = 0.02
 
@@ -111,18 +112,24 @@ def _measure(real: Fleet, host: str) -> list[Sample]:
 
 
 def _together(real: Fleet, host: str, samples: Sequence[Sample]) -> float:
-    """How much two requests slow each other down (sharing.py): measured in one runner, and in two."""
-    times = []
+    """How much two requests slow each other down (sharing.py), in one runner and in two: from first to last, against what they take alone."""
+    degrees = []
     for number, models in enumerate((("m1", "m2"), ("m1", "m1"), ("m2", "m2"), ("m1", "m2"))):
-        tokens = [round(_middle(samples, host, model)[1] * PAIRED) for model in models]
+        rates = [_middle(samples, host, model) for model in models]
+        outputs = [round(output * PAIRED) for _, output in rates]
         for model in models:
-            real.ask(host, model, prompt_of(800_000 + number, 12), 2)  # it is loaded
+            real.ask(host, model, prompt_of(800_000 + number, PAIRED_PROMPT), 2)  # it is loaded
+        prompts = [prompt_of(810_000 + 2 * number + place, PAIRED_PROMPT) for place in (0, 1)]
         with ThreadPoolExecutor(2) as threads:
-            prompts = [prompt_of(810_000 + 2 * number + place, 12) for place in (0, 1)]
-            answers = list(threads.map(partial(real.ask, host), models, prompts, tokens))
-        times += [answer["eval_duration"] / 1e9 / PAIRED for answer in answers]
+            begin = time.monotonic()
+            list(threads.map(partial(real.ask, host), models, prompts, outputs))
+            took = time.monotonic() - begin
+        alone = sum(
+            PAIRED_PROMPT / prompt + tokens / output for (prompt, output), tokens in zip(rates, outputs, strict=True)
+        )
+        degrees.append(2.0 * took / alone - 1.0)
     real.unload(host)
-    return float(statistics.median(times)) - 1.0
+    return float(statistics.median(degrees))
 
 
 class Measured(NamedTuple):

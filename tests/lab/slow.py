@@ -8,7 +8,6 @@ Needs the controllers cpu and blkio of cgroup v1 below /sys/fs/cgroup.
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ FIRST = 100_000
 STORES = ("usr/share/ollama/.ollama/models", "root/.ollama/models")
 # Seconds: short against a load.
 LOOK_EVERY = 0.02
-# What a runner does between the last byte of its model and its first token (it makes room for a context, and warms up) belongs to the load.
-WARM_AFTER = 0.15
 
 
 class Pace(NamedTuple):
@@ -39,12 +36,11 @@ class Pace(NamedTuple):
 
 @dataclass(slots=True)
 class Runner:
-    """A process that loads a model or has it in memory: the file as the machine sees it, its size, and when it had read it (monotonic)."""
+    """A process that loads a model or has it in memory: the file as the machine sees it, and its size."""
 
     blob: Path
     size: int
-    read: float = 0.0
-    held: bool = False
+    loading: bool = True
 
 
 class Group(NamedTuple):
@@ -134,20 +130,13 @@ class SlowHosts:
         for pid in _members(group.disk):
             if runner := before.get(pid) or _runner(host, pid):
                 now[pid] = runner
-                _hold(pid, runner, group)
+                if runner.loading and _has_read(pid) >= runner.size:
+                    runner.loading = False
+                    _move(pid, group.cpu)
         self.loads[host] += len(now.keys() - before.keys())
         for blob in {runner.blob for runner in before.values()} - {runner.blob for runner in now.values()}:
             _forget(blob)
         self._runners[host] = now
-
-
-def _hold(pid: int, runner: Runner, group: Group) -> None:
-    """To its part of the processor, once it has loaded."""
-    if not runner.read and _has_read(pid) >= runner.size:
-        runner.read = time.monotonic()
-    if not runner.held and runner.read and time.monotonic() > runner.read + WARM_AFTER:
-        runner.held = True
-        _move(pid, group.cpu)
 
 
 def _root(host: str) -> Path:
