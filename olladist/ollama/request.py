@@ -27,6 +27,29 @@ _USUAL_KEYS = frozenset({
 _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str)
 
+
+class _Read(msgspec.Struct, gc=False):
+    """What is read of them. A null, which Go passes over, is none of these types."""
+
+    model: str = ""
+    name: str = ""
+    stream: bool | msgspec.UnsetType = msgspec.UNSET
+    messages: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    options: msgspec.Raw = msgspec.Raw()
+    keep_alive: msgspec.Raw = msgspec.Raw()
+
+
+_usual: msgspec.json.Decoder[_Read] = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "_Usual",
+        [(key, msgspec.Raw, msgspec.Raw()) for key in sorted(_USUAL_KEYS.difference(_Read.__struct_fields__))],
+        bases=(_Read,),
+        forbid_unknown_fields=True,
+    )
+)
+
 # A Raw equals only another Raw.
 _NULL, _TRUE, _FALSE, _EMPTY_STRING = (msgspec.Raw(text) for text in (b"null", b"true", b"false", b'""'))
 _EMPTY_LIST = re.compile(rb"\[[ \t\r\n]*\]")
@@ -66,6 +89,31 @@ def read_body(body: bytes, route: Route) -> ModelRequest:
     """What `body` (whole, not compressed) asks of a route that names its model there; BadBody where Ollama refuses it."""
     if route.model_in is ModelIn.FORM:
         return _of_form(body, route.model_keys[0])
+    try:
+        usual = _usual.decode(body)
+        content = getattr(usual, route.content_key) if route.content_key else None
+        if content != _NULL:
+            return _of_usual(usual, content, route)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return _of_any(body, route)
+
+
+def _of_usual(usual: _Read, content: msgspec.Raw | None, route: Route) -> ModelRequest:
+    """Most bodies: none but the keys that all clients send, and what counts of them of its own type."""
+    model = next((text for key in route.model_keys if (text := getattr(usual, key))), "")
+    near = conversation(bytes(usual.messages)) if usual.messages else 0
+    options = runner_options(usual.options) if usual.options else ""
+    stream = route.streams if usual.stream is msgspec.UNSET or route.streams is None else usual.stream
+    if content is None or (content and not _is_empty(content)):
+        load = unload = False
+    else:
+        unload = _is_zero_duration(bytes(usual.keep_alive or _NULL))
+        load = not unload
+    return ModelRequest(model, bool(stream), load, unload, near, options)
+
+
+def _of_any(body: bytes, route: Route) -> ModelRequest:
     try:
         members = _raw_members.decode(body)
         if members.keys() <= _USUAL_KEYS or not _oddly_spelled(members, _keys_of(route)):
@@ -147,10 +195,14 @@ def _purpose(members: Mapping[str, msgspec.Raw], route: Route) -> tuple[bool, bo
     if content is not None:
         if content == _NULL:
             raise _NeedsGo
-        if not (content == _EMPTY_STRING or _EMPTY_LIST.fullmatch(content)):
+        if not _is_empty(content):
             return False, False
     unload = _is_zero_duration(bytes(members.get("keep_alive", _NULL)))
     return not unload, unload
+
+
+def _is_empty(content: msgspec.Raw) -> bool:
+    return content == _EMPTY_STRING or _EMPTY_LIST.fullmatch(content) is not None
 
 
 def _is_zero_duration(raw: bytes) -> bool:
