@@ -190,12 +190,19 @@ def copies(contents: Mapping[str, StoreContents]) -> dict[str, int]:
 def test_after_the_plan_there_is_nothing_to_do(
     contents: dict[str, StoreContents], said: dict[str, dict[str, object]], replicas: int
 ) -> None:
-    """The same question again finds no step; no copy has gone, no disk is fuller than it may be."""
+    """The same question again finds no step; no copy has gone, no disk is fuller than it may be.
+
+    What a registry brings nobody knows before: blobs of it may make room for a copy for which there was none.
+    """
     found = declare(said, replicas)
     plan = plan_rebalance(found, contents, registry(found))
     after = applied(plan, contents)
+    again = plan_rebalance(found, after, registry(found))
 
-    assert plan_rebalance(found, after, registry(found)).deeds == ()
+    if any(isinstance(deed, Pull) for deed in plan.deeds):
+        assert not any(isinstance(deed, Pull) for deed in again.deeds)
+        again = plan_rebalance(found, applied(again, after), registry(found))
+    assert again.deeds == ()
     assert all(copies(after)[key] >= count for key, count in copies(contents).items())
     assert plan_rebalance(found, contents, registry(found)).deeds == plan.deeds
 
