@@ -189,7 +189,7 @@ class Dispatcher:
             self.queue.leave(worker, done.id)
             return  # refused, or the client left before the answer
         if done.outcome == RETURNED:
-            self.queue.ended(worker, done.id, lease.backend, End())
+            self.queue.ended(worker, done.id, lease.backend, End(outcome="served"))
             return
         if done.outcome not in OUTCOMES:
             self.queue.ended(worker, done.id, lease.backend, End())

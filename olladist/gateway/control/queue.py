@@ -233,6 +233,8 @@ class Queue:
         self._taught[node] = now
         if end.is_believable:
             self._learn_speed(node, model, end.usage)
+        else:
+            self.learned.node(node).lies += 1
 
     def _learn_speed(self, node: int, model: str, usage: Usage) -> None:
         size, prompt, output = self._adaptive.size(model), usage.prompt_tokens, usage.output_tokens
