@@ -16,7 +16,7 @@ LENGTH_BYTES = 4
 MESSAGE_BYTES_MAX = 64 * 2**20
 
 
-class Backend(msgspec.Struct, frozen=True, array_like=True):
+class Backend(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An Ollama instance as workers see it. `address` is "unix:/path" or "host:port".
 
     `role` is "node" for one of the fleet, "local" for the Ollama beside the gateway, "cache" for the control process with its
@@ -33,7 +33,7 @@ class Backend(msgspec.Struct, frozen=True, array_like=True):
     role: str = "node"
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True):
+class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A request that runs already: its Ask went to a control process that is gone, or was never sent."""
 
     id: int
@@ -41,7 +41,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     model: str
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     """The first message of a connection. Each lease in `held` ends in a Done like any other.
 
     So a control process that was restarted counts from the start what its predecessor granted and what workers placed alone.
@@ -52,7 +52,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     held: tuple[Held, ...] = ()
 
 
-class Ask(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
     """`tried` holds the backends this request has been sent to already, in order; `affinity` 0 means none."""
 
     id: int
@@ -69,7 +69,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=2):
     load: bool = False  # there is nothing to answer: the model is just to be in memory
 
 
-class Usage(msgspec.Struct, frozen=True, array_like=True):
+class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the final chunk of an answer says; -1 for what it does not. Seconds.
 
     Ollama's own: prompt_eval_count, eval_count, load_duration, prompt_eval_duration, eval_duration (api/types.go Metrics). OpenAI's and
@@ -87,7 +87,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
 NO_USAGE = Usage()
 
 
-class Done(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class Done(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
     """How the exchange on `backend` (-1: none was granted) ended; times are seconds, -1 where it never came to that."""
 
     id: int
@@ -113,7 +113,7 @@ OUTCOMES = (
 )
 
 
-class Used(msgspec.Struct, frozen=True, array_like=True, tag=11):
+class Used(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=11):
     """A request was served with status 200 under a lease that the worker goes on to hold (Grant.again); the rest is as in Done."""
 
     id: int
@@ -123,7 +123,7 @@ class Used(msgspec.Struct, frozen=True, array_like=True, tag=11):
     usage: Usage = NO_USAGE
 
 
-class Table(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class Table(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
     """Everything a worker needs to go on alone.
 
     A backend whose `up` turns false loses the requests that have not begun to answer: workers ask for another one. So a control
@@ -136,7 +136,7 @@ class Table(msgspec.Struct, frozen=True, array_like=True, tag=4):
     late: bool = False  # no more requests for a model at once than slots: who is alone lets the rest wait
 
 
-class Grant(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class Grant(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
     """`fallback` is "local" or "cache" where no node of the fleet could take it, with the `reason`: both become header fields.
 
     For "cache" the worker sends GET /cached/DIGEST, with the digest of its Ask, to the backend's address.
@@ -153,7 +153,7 @@ class Grant(msgspec.Struct, frozen=True, array_like=True, tag=5):
     again: bool = False  # the worker may go on to hold the lease, for a moment or until a Recall, and serve requests like this one
 
 
-class Key(msgspec.Struct, frozen=True, array_like=True):
+class Key(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An API key as workers know it: only its SHA-256 (hex), never the key."""
 
     name: str
@@ -162,13 +162,13 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
     manage: bool = False  # may pull, push, create, copy and delete
 
 
-class Access(msgspec.Struct, frozen=True, array_like=True, tag=7):
+class Access(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=7):
     """Who may come in; sent before the first Table, and whenever it changes. Without keys everybody may."""
 
     keys: tuple[Key, ...] = ()
 
 
-class Keep(msgspec.Struct, frozen=True, array_like=True, tag=8):
+class Keep(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=8):
     """A whole answer of status 200 that may be given again: `body` without any transfer coding."""
 
     cache: str
@@ -178,19 +178,19 @@ class Keep(msgspec.Struct, frozen=True, array_like=True, tag=8):
     body: bytes
 
 
-class Tally(msgspec.Struct, frozen=True, array_like=True, tag=9):
+class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=9):
     """What a worker has counted since the last Tally, sent about once a second where there is anything; see COUNTED."""
 
     counts: dict[str, int]
 
 
-class First(msgspec.Struct, frozen=True, array_like=True, tag=10):
+class First(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=10):
     """The answer to a granted request has begun, so its model is in memory now."""
 
     id: int
 
 
-class Recall(msgspec.Struct, frozen=True, array_like=True, tag=12):
+class Recall(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=12):
     """Somebody waits: no lease may be held any longer than its request runs. It is good for all that were granted before it."""
 
 
@@ -204,7 +204,7 @@ COUNTED = (
 )
 
 
-class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=6):
+class Refuse(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6):
     """`text` is what goes into the client's error, in the words of Ollama."""
 
     id: int

@@ -13,7 +13,7 @@ import structlog
 import uvloop
 
 from olladist.errors import OlladistError
-from olladist.gateway.child import receive_settings, start_log, when_parent_ends
+from olladist.gateway.child import collect_seldom, receive_settings, start_log, when_parent_ends
 from olladist.gateway.control.app import make_app
 from olladist.gateway.control.cache import Cache, cache_bounds
 from olladist.gateway.control.choices import Choices
@@ -190,7 +190,7 @@ async def _run(settings: Settings) -> int:
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     when_parent_ends(loop, stop.set)
     try:
-        await serve(settings, stop, reload=reload)
+        await serve(settings, stop, reload=reload, ready=collect_seldom)
     except OlladistError as error:
         log.critical(error.message, hint=error.hint)
         return error.exit_code

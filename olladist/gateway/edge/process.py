@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -13,7 +12,7 @@ import structlog
 import uvloop
 
 from olladist.errors import GatewayError
-from olladist.gateway.child import raise_descriptor_limit, receive_settings, start_log, when_parent_ends
+from olladist.gateway.child import collect_seldom, raise_descriptor_limit, receive_settings, start_log, when_parent_ends
 from olladist.gateway.edge.backends import Backends
 from olladist.gateway.edge.downstream import Downstream, Exchange
 from olladist.gateway.edge.heads import Arrival
@@ -34,8 +33,6 @@ _LINGER_SECONDS = 1.0
 # How often silence is looked for: 9 000 connections take about 2 ms.
 _SWEEP_SECONDS = 1.0
 _SLICES = 16  # of 300 connections each, where there are 5 000: 0.3 ms
-# Tables and pools live long, exchanges are freed by reference counts: young objects need no looking after 700 allocations.
-_GC_THRESHOLD = 20_000
 
 log = structlog.get_logger()
 
@@ -158,9 +155,7 @@ async def _run(number: int, settings: Settings, listening: Sequence[socket.socke
         await edge.serve(sock)
     _say("ready")
     log.info("listening", address=settings.address)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 20, 50)
+    collect_seldom()
     await stop.wait()
     ended = await edge.drain(settings.grace_seconds)
     log.info("stopped", ended=ended)
