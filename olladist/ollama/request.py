@@ -33,6 +33,7 @@ class _Read(msgspec.Struct, gc=False):
 
     model: str = ""
     name: str = ""
+    source: str = ""
     stream: bool | msgspec.UnsetType = msgspec.UNSET
     messages: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()

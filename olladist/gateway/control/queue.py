@@ -106,9 +106,7 @@ class Queue:
         self._stranded = stranded
         self._adaptive = Adaptive()
         self._queued: dict[int, _Queued] = {}
-        self._taught: dict[
-            int, float
-        ] = {}  # when a request under a lease that goes on has last been learned from, by node
+        self._taught: dict[int, float] = {}  # by node: when a Used was last learned from
         self._groups: dict[_Group, dict[int, None]] = {}  # tickets, in the order in which they came
         self._of_key: Counter[str] = Counter()
         self._listed: dict[int, Mapping[str, str]] = {}  # what the nodes have on disk, as `_identities` knows it

@@ -317,6 +317,10 @@ class Gateway:
         self.control.nodes.append(node)
         return node
 
+    def counted(self, event: str) -> int:
+        """What the worker has told of it, once a second, and what it has not told yet."""
+        return sum(tally.counts.get(event, 0) for tally in self.control.tallies) + self.edge.worker.counts[event]
+
     async def joined(self) -> None:
         """Starts the control process and waits until the worker has its table."""
         known = len(self.control.hellos)

@@ -132,7 +132,7 @@ async def test_a_connection_too_many_is_told_so(run_dir: Path) -> None:
         again = await gate.client()
         again.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await again.answer())[0] == 200
-        assert gate.edge.worker.counts["too_many"] == 1
+        await until(lambda: gate.counted("too_many") == 1, "it is counted")
 
 
 async def test_a_worker_that_is_full_says_503(run_dir: Path) -> None:
@@ -223,7 +223,7 @@ async def test_a_client_that_does_not_read_is_cut(gate: Gateway) -> None:
 
     await until(lambda: node.closed == 1, "the backend is free")
     await until(lambda: gate.control.outcomes == ["left"], "the lease ends")
-    assert gate.edge.worker.counts["cut_slow"] == 1
+    await until(lambda: gate.counted("cut_slow") == 1, "it is counted")
 
 
 async def test_a_whole_answer_that_nobody_fetches_is_given_up(gate: Gateway) -> None:

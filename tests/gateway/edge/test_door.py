@@ -7,7 +7,7 @@ import pytest
 
 from olladist.gateway.access import digest_of
 from olladist.gateway.lease import Access, Key
-from tests.gateway.edge.harness import Client, Gateway, gateway, post, says_who
+from tests.gateway.edge.harness import Client, Gateway, gateway, post, says_who, until
 
 SECRET, OTHER = "sk-a-key-of-some-length", "sk-another-key-of-length"
 KEYS = Access((Key("team", digest_of(SECRET.encode())), Key("small", digest_of(OTHER.encode()), ("other-model",))))
@@ -180,7 +180,7 @@ async def test_keys_open_and_their_absence_closes(local: Gateway) -> None:
         assert (await client.post(f"/key/{SECRET}/api/generate", content=body)).content == body
         assert (await client.head("/")).status_code == 200
     assert [ask_.key for ask_ in local.control.asks[-4:]] == ["team", "team", "", "team"]
-    assert local.edge.worker.counts["unauthorized"] >= 6
+    await until(lambda: local.counted("unauthorized") >= 6, "they are counted")
 
 
 async def test_the_control_process_is_told_the_name_and_never_the_key(local: Gateway) -> None:
