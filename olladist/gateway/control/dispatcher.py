@@ -261,7 +261,12 @@ class Dispatcher:
         keep = self._keeps(chosen, key, ask)
         # While somebody waits a slot that is free is theirs; what was tried or may be kept is told of one by one.
         plain = role is Role.NODE and not (standing_in or keep or ask.tried or ask.cache or ask.load)
-        return Grant(ask.id, chosen, standing_in, reason, keep=keep, again=plain and not len(self.queue))
+        again = plain and not len(self.queue) and self._has_slots_left(chosen, key)
+        return Grant(ask.id, chosen, standing_in, reason, keep=keep, again=again)
+
+    def _has_slots_left(self, number: int, key: str) -> bool:
+        """The last slot is never held in reserve: a node that looks busy has others load the model."""
+        return self.ledger.in_flight_model(key).get(number, 0) < self.queue.slots(number)
 
     def _count(self, worker: int, key: str, ask: Ask, answer: Grant | Refuse) -> None:
         """An answer that is not the queue's. Such a grant takes none of the slots that the queue gives."""

@@ -82,12 +82,15 @@ class Leases(asyncio.Protocol):
 
     def ask(self, asker: Asker) -> None:
         """Answers by a call of `granted` or `refused`, maybe before this returns."""
-        if self._spare and not (asker.tried or asker.load) and (lent := self._spare.take(_kind(asker))):
-            asker.lease = lent.lease
-            asker.lent = lent
-            lent.backend.running.add(asker)
-            asker.granted(lent.backend, Grant(lent.lease, lent.backend.id))
-            return
+        if self._spare:
+            lent = None if asker.tried or asker.load else self._spare.take(_kind(asker))
+            if lent is not None:
+                asker.lease = lent.lease
+                asker.lent = lent
+                lent.backend.running.add(asker)
+                asker.granted(lent.backend, Grant(lent.lease, lent.backend.id))
+                return
+            self._give_back(self._spare.all())  # before the Ask: what lies idle must not make a host look busy to it
         self._next += 1
         asker.lease = self._next
         if self._transport is None:

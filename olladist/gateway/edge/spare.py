@@ -56,5 +56,9 @@ class Spare:
     def recall(self, now: float) -> list[Lent]:
         """Takes out all; none that was granted up to now comes back."""
         self._recalled = now
+        return self.all()
+
+    def all(self) -> list[Lent]:
+        """Takes out all."""
         idle, self._idle = self._idle, {}
         return [lent for each in idle.values() for lent in each]

@@ -80,7 +80,7 @@ async def test_the_next_request_of_the_same_kind_asks_nobody(gate: Gateway) -> N
 
 
 async def test_another_model_or_route_asks_for_itself(gate: Gateway) -> None:
-    """What is not alike for whoever places it needs a lease of its own."""
+    """What is not alike for whoever places it needs a lease of its own, and finds no slot taken by what lies idle."""
     await gate.add("gpu1")
     again(gate)
     await gate.joined()
@@ -89,7 +89,8 @@ async def test_another_model_or_route_asks_for_itself(gate: Gateway) -> None:
     for _ in range(3):
         assert (await client.answer())[0] == 200
 
-    assert len(gate.control.asks) == 3
+    first, second, _ = gate.control.asks
+    assert [(done.id, done.outcome) for done in gate.control.dones[:2]] == [(first.id, RETURNED), (second.id, RETURNED)]
 
 
 async def test_a_recall_brings_leases_back(gate: Gateway) -> None:
