@@ -67,15 +67,18 @@ async def test_the_next_request_of_the_same_kind_asks_nobody(gate: Gateway) -> N
     again(gate)
     await gate.joined()
     client = await gate.client()
-    for _ in range(3):
-        client.send(post())
+    sent = 0
+    while len(gate.control.asks) == sent < 200:  # a machine that stands still for a moment has it asked for anew
+        client.send(post() + post())
+        sent += 2
         assert await client.answer() == (200, PROMPT)
-    await until(lambda: gate.control.dones, "the lease is back")
+        assert await client.answer() == (200, PROMPT)
+    await until(lambda: len(gate.control.dones) == len(gate.control.asks), "all leases are back")
 
-    asked, (done,) = len(gate.control.asks), gate.control.dones
-    assert asked == 1
-    assert (done.id, done.backend, done.outcome) == (gate.control.asks[0].id, 0, RETURNED)
-    assert [used.id for used in gate.control.used] == [done.id] * 3
+    served = [done for done in gate.control.dones if done.outcome == "served"]
+    assert len(gate.control.asks) < sent
+    assert len(gate.control.used) + len(served) == sent
+    assert {done.outcome for done in gate.control.dones} <= {RETURNED, "served"}
     assert all(used.duration >= used.first_byte >= 0 and used.received > 0 for used in gate.control.used)
 
 
@@ -84,13 +87,19 @@ async def test_another_model_or_route_asks_for_itself(gate: Gateway) -> None:
     await gate.add("gpu1")
     again(gate)
     await gate.joined()
+    held: list[int] = []
+
+    def decide(ask: Ask) -> Grant:
+        held.append(len(gate.control.asks) - len(gate.control.dones))
+        return Grant(ask.id, 0, again=True)
+
+    gate.control.decide = decide
     client = await gate.client()
     client.send(post() + post(body=OTHER) + post("/api/chat"))
     for _ in range(3):
         assert (await client.answer())[0] == 200
 
-    first, second, _ = gate.control.asks
-    assert [(done.id, done.outcome) for done in gate.control.dones[:2]] == [(first.id, RETURNED), (second.id, RETURNED)]
+    assert held == [1, 1, 1]
 
 
 async def test_a_recall_brings_leases_back(gate: Gateway) -> None:
