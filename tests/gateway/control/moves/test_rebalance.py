@@ -94,8 +94,9 @@ async def test_what_fails_is_named_and_the_rest_goes_on(run_dir: Path, fleet: Ma
     async with gateway(run_dir, fleet) as g:
         _, lines = await progress(g.client, REBALANCE, {"dry_run": False})
 
-    assert lines[-1]["error"].startswith("damaged:latest on gpu2: ")
-    assert any("not done on gpu2: damaged:latest: " in line.get("status", "") for line in lines)
+    # Which of the two it is depends on what their disks have free, and that is one disk which others write to.
+    failed = next(name for name in ("gpu2", "gpu3") if lines[-1]["error"].startswith(f"damaged:latest on {name}: "))
+    assert any(f"not done on {failed}: damaged:latest: " in line.get("status", "") for line in lines)
     assert sum("good:latest" in fleet.models(name) for name in fleet.names) == 2
     assert sum("damaged:latest" in fleet.models(name) for name in fleet.names) == 1
 
