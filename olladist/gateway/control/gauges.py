@@ -2,16 +2,15 @@
 
 import math
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from olladist import __version__
 from olladist.gateway.control import families
-from olladist.gateway.control.families import Family, Kind
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.ledger import Ledger
 from olladist.gateway.control.observer import Observer
@@ -19,6 +18,7 @@ from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.processes import taken
 from olladist.gateway.control.queue import Queue
 from olladist.gateway.control.roster import Roster
+from olladist.gateway.control.series import metric
 from olladist.inventory.model import Mode
 from olladist.scheduling.health import State
 
@@ -44,43 +44,43 @@ def scrape(parts: Parts) -> Scrape:
         *_nodes(roster, ledger),
         *_models(observer, roster, ledger),
         *_learned(parts.dispatcher.queue, roster, observer),
-        _family(families.KEPT_ANSWERS, [((), len(parts.cache))]),
-        _family(families.KEPT_BYTES, [((), parts.cache.bytes)]),
-        _family(families.RATE_LIMITED, observer.limits.limited.items()),
+        metric(families.KEPT_ANSWERS, [((), len(parts.cache))]),
+        metric(families.KEPT_BYTES, [((), parts.cache.bytes)]),
+        metric(families.RATE_LIMITED, observer.limits.limited.items()),
     )
     return Scrape(observer.metrics.registry, read)
 
 
 def _gateway(leases: LeaseServer, roster: Roster) -> Iterator[Metric]:
-    yield _family(families.BUILD, [((__version__, platform.python_version()), 1)])
-    yield _family(families.MODE, [((mode.value,), mode is roster.serving.mode) for mode in Mode])
-    yield _family(families.IN_FLIGHT, [((), leases.dispatcher.ledger.total)])
-    yield _family(families.WAITING, [((), leases.waiting)])
-    yield _family(families.WORKERS, [((), sum(worker.hello is not None for worker in leases.workers.values()))])
+    yield metric(families.BUILD, [((__version__, platform.python_version()), 1)])
+    yield metric(families.MODE, [((mode.value,), mode is roster.serving.mode) for mode in Mode])
+    yield metric(families.IN_FLIGHT, [((), leases.dispatcher.ledger.total)])
+    yield metric(families.WAITING, [((), leases.waiting)])
+    yield metric(families.WORKERS, [((), sum(worker.hello is not None for worker in leases.workers.values()))])
 
 
 def _workers(leases: LeaseServer) -> Iterator[Metric]:
     counts = leases.observer.counts
-    yield _family(families.WORKER_EVENTS, [((str(worker), event), n) for (worker, event), n in counts.items()])
+    yield metric(families.WORKER_EVENTS, [((str(worker), event), n) for (worker, event), n in counts.items()])
     hellos = [worker.hello for worker in leases.workers.values() if worker.hello]
     # A worker that was replaced may still be there, finishing streams: the one that came last has the number.
     figures = {str(hello.worker): figure for hello in hellos if (figure := taken(hello.pid))}
-    yield _family(families.WORKER_MEMORY, [((name,), figure.resident_bytes) for name, figure in figures.items()])
-    yield _family(families.WORKER_CPU, [((name,), figure.cpu_seconds) for name, figure in figures.items()])
+    yield metric(families.WORKER_MEMORY, [((name,), figure.resident_bytes) for name, figure in figures.items()])
+    yield metric(families.WORKER_CPU, [((name,), figure.cpu_seconds) for name, figure in figures.items()])
 
 
 def _nodes(roster: Roster, ledger: Ledger) -> Iterator[Metric]:
     known = [(backend, roster.seen[number]) for number, backend in roster.backends.items()]
-    yield _family(
+    yield metric(
         families.NODE_STATE, [((b.node, state.value), seen.state is state) for b, seen in known for state in State]
     )
-    yield _family(
+    yield metric(
         families.NODE_INFO, [((b.node, b.host.name, b.way, b.role.value, seen.version), 1) for b, seen in known]
     )
-    yield _family(families.NODE_SLOTS, [((b.node,), b.slots) for b, _ in known])
-    yield _family(families.NODE_IN_FLIGHT, [((b.node,), ledger.in_flight.get(b.id, 0)) for b, _ in known])
-    yield _family(families.NODE_DRAINED, [((b.node,), b.node in roster.drained) for b, _ in known])
-    yield _family(families.NODE_MODELS, [((b.node,), len(seen.keys)) for b, seen in known])
+    yield metric(families.NODE_SLOTS, [((b.node,), b.slots) for b, _ in known])
+    yield metric(families.NODE_IN_FLIGHT, [((b.node,), ledger.in_flight.get(b.id, 0)) for b, _ in known])
+    yield metric(families.NODE_DRAINED, [((b.node,), b.node in roster.drained) for b, _ in known])
+    yield metric(families.NODE_MODELS, [((b.node,), len(seen.keys)) for b, seen in known])
 
 
 def _models(observer: Observer, roster: Roster, ledger: Ledger) -> Iterator[Metric]:
@@ -102,11 +102,11 @@ def _models(observer: Observer, roster: Roster, ledger: Ledger) -> Iterator[Metr
             place = observer.model_label(row.key), roster.backends[number].node
             total, gpu = loaded.get(place, (0, 0))
             loaded[place] = total + row.fields.get("size", 0), gpu + row.fields.get("size_vram", 0)
-    yield _family(families.MODEL_NODES, [((model,), count) for model, count in nodes.items()])
-    yield _family(families.MODEL_SLOTS, [((model,), count) for model, count in slots.items()])
-    yield _family(families.MODEL_IN_FLIGHT, [((model,), count) for model, count in running.items()])
-    yield _family(families.MODEL_LOADED, [(place, total) for place, (total, _) in loaded.items()])
-    yield _family(families.MODEL_VRAM, [(place, gpu) for place, (_, gpu) in loaded.items()])
+    yield metric(families.MODEL_NODES, [((model,), count) for model, count in nodes.items()])
+    yield metric(families.MODEL_SLOTS, [((model,), count) for model, count in slots.items()])
+    yield metric(families.MODEL_IN_FLIGHT, [((model,), count) for model, count in running.items()])
+    yield metric(families.MODEL_LOADED, [(place, total) for place, (total, _) in loaded.items()])
+    yield metric(families.MODEL_VRAM, [(place, gpu) for place, (_, gpu) in loaded.items()])
 
 
 def _learned(queue: Queue, roster: Roster, observer: Observer) -> Iterator[Metric]:
@@ -116,18 +116,10 @@ def _learned(queue: Queue, roster: Roster, observer: Observer) -> Iterator[Metri
     counted = [((name,), queue.slots(number)) for number, name in names.items()]
     fewer = [((observer.model_label(key), names[n]), slots) for n, key, slots in queue.fewer() if n in names]
     exceeded = [(name, node.memory.refuted) for name, node in nodes if node.memory.refuted < math.inf]
-    yield _family(families.WAITS, [((reason,), count) for reason, count in queue.ends.items()])
-    yield _family(families.NODE_EFFECTIVE_SLOTS, counted)
-    yield _family(families.MODEL_EFFECTIVE_SLOTS, dict(fewer).items())
-    yield _family(families.FOREIGN, [(name, node.trust.traces) for name, node in nodes])
-    yield _family(families.UNBELIEVABLE, [(name, node.lies) for name, node in nodes])
-    yield _family(families.NODE_FITTED, [(name, node.memory.proven) for name, node in nodes])
-    yield _family(families.NODE_EXCEEDED, exceeded)
-
-
-def _family(family: Family, samples: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
-    kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
-    made = kind(family.name, family.meaning, labels=family.labels)
-    for labels, value in samples:
-        made.add_metric(labels, float(value))
-    return made
+    yield metric(families.WAITS, [((reason,), count) for reason, count in queue.ends.items()])
+    yield metric(families.NODE_EFFECTIVE_SLOTS, counted)
+    yield metric(families.MODEL_EFFECTIVE_SLOTS, dict(fewer).items())
+    yield metric(families.FOREIGN, [(name, node.trust.traces) for name, node in nodes])
+    yield metric(families.UNBELIEVABLE, [(name, node.lies) for name, node in nodes])
+    yield metric(families.NODE_FITTED, [(name, node.memory.proven) for name, node in nodes])
+    yield metric(families.NODE_EXCEEDED, exceeded)

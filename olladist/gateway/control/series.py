@@ -8,12 +8,12 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from olladist.gateway.control import families
-from olladist.gateway.control.families import Family
+from olladist.gateway.control.families import Family, Kind
 from olladist.gateway.lease import Usage
 
 
@@ -117,7 +117,7 @@ class Series(Collector):
     def collect(self) -> Iterator[Metric]:
         """May run in another thread, so each table is copied before it is gone through."""
         ends = [((*labels, *end), n) for labels, each in [*self._exchanges.items()] for end, n in [*each.ends.items()]]
-        yield _counters(families.REQUESTS, ends)
+        yield metric(families.REQUESTS, ends)
         for family in (
             families.FIRST_BYTE,
             families.DURATION,
@@ -127,11 +127,11 @@ class Series(Collector):
         ):
             yield _histograms(family, {**self._histograms.get(family, {})})
         tokens = [*self._tokens.items()]
-        yield _counters(families.TOKENS, ((labels, each.count) for labels, each in tokens))
-        yield _counters(families.TOKEN_SECONDS, ((labels, each.seconds) for labels, each in tokens))
+        yield metric(families.TOKENS, ((labels, each.count) for labels, each in tokens))
+        yield metric(families.TOKEN_SECONDS, ((labels, each.seconds) for labels, each in tokens))
         keys = [*self._keys.items()]
-        yield _counters(families.KEY_REQUESTS, (((key,), each.requests) for key, each in keys))
-        yield _counters(
+        yield metric(families.KEY_REQUESTS, (((key,), each.requests) for key, each in keys))
+        yield metric(
             families.KEY_TOKENS,
             (((key, kind), n) for key, each in keys for kind, n in (("prompt", each.prompt), ("output", each.output))),
         )
@@ -149,16 +149,18 @@ class Series(Collector):
         return self._tokens[labels]
 
 
-def _counters(family: Family, values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
-    metric = CounterMetricFamily(family.name, family.meaning, labels=family.labels)
-    for labels, value in values:
-        metric.add_metric(labels, value)
-    return metric
+def metric(family: Family, samples: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    """A family of counters or gauges with its values."""
+    kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
+    made = kind(family.name, family.meaning, labels=family.labels)
+    for labels, value in samples:
+        made.add_metric(labels, float(value))
+    return made
 
 
 def _histograms(family: Family, values: Mapping[tuple[str, ...], Histogram]) -> Metric:
-    metric = HistogramMetricFamily(family.name, family.meaning, labels=family.labels)
+    made = HistogramMetricFamily(family.name, family.meaning, labels=family.labels)
     bounds = [*map(floatToGoString, family.buckets), "+Inf"]
     for labels, each in values.items():
-        metric.add_metric(labels, [*zip(bounds, accumulate(each.counts), strict=True)], each.sum)
-    return metric
+        made.add_metric(labels, [*zip(bounds, accumulate(each.counts), strict=True)], each.sum)
+    return made
