@@ -35,7 +35,8 @@ def test_everything_holds_and_nothing_is_left(tmp_path: Path) -> None:
     done = subprocess.run(DEMO, env=environ(tmp_path), capture_output=True, text=True, timeout=280, check=False)
 
     summary = done.stdout.partition("What was shown:\n")[2]
-    assert done.returncode == 0, done.stdout + done.stderr
+    why = [line for line in done.stdout.splitlines() if "failed:" in line]
+    assert done.returncode == 0, "\n".join([*why, summary, done.stdout[-3000:], done.stderr[-3000:]])
     assert "FAILED" not in summary
     assert "Everything held" in summary
     assert "with the simulated Ollama" in summary

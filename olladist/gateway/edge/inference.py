@@ -394,7 +394,8 @@ class Inference:
             self._client.cut()
             return
         self._client.transport.write(line)
-        self._client.finished(close=True)
+        # As its head has said: whoever was told that the connection stays sends his next request on it at once.
+        self._client.finished(close=self._close)
 
     def _over(self, *, close: bool) -> None:
         self.phase = Phase.OVER

@@ -279,6 +279,11 @@ class Client:
         async with asyncio.timeout(10):
             assert await self.reader.readexactly(len(data)) == data
 
+    async def until(self, end: bytes) -> bytes:
+        """What comes until that has come, with it."""
+        async with asyncio.timeout(10):
+            return await self.reader.readuntil(end)
+
     async def rest(self) -> bytes:
         """Everything until the connection ends, whichever way."""
         got = b""
