@@ -10,6 +10,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -167,20 +168,23 @@ async def run(load: Load) -> Result:
 def loading(load: Load) -> Iterator[Callable[[], Result]]:
     """Runs the load in a process on the core for it; what is given waits for its end. Raises RuntimeError where it fails."""
     words = module("bench.load", msgspec.json.encode(load).decode())
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Into a file: of more than a pipe holds Python drops the rest where PYTHONUNBUFFERED is set and a signal comes.
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(words, stdout=out, stderr=subprocess.PIPE)
 
-    def result() -> Result:
-        out, err = process.communicate(timeout=LONGEST)
-        if process.returncode:
-            raise RuntimeError(err.decode().strip().splitlines()[-1])
-        return msgspec.json.decode(out, type=Result)
+        def result() -> Result:
+            _, err = process.communicate(timeout=LONGEST)
+            if process.returncode:
+                raise RuntimeError(err.decode().strip().splitlines()[-1])
+            out.seek(0)
+            return msgspec.json.decode(out.read(), type=Result)
 
-    try:
-        yield result
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+        try:
+            yield result
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 def loaded(load: Load) -> Result:

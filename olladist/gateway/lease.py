@@ -3,11 +3,11 @@
 A worker asks for a backend before each inference request and says how it went; the control process grants, refuses,
 and pushes the table that workers fall back on while it is away. `ask.id` is unique within a worker and names the lease
 until its `Done`: every Ask ends in exactly one Done, even when it was refused or the client left. A lease that was granted
-`again` may serve further requests, each told of by a Used, and ends in a Done like any other. A request that is
+`again` may serve further requests, told of by Used, and ends in a Done like any other. A request that is
 tried again is a new Ask with a new id. A Done may cross the Grant for the same id on the wire, when the client leaves.
 """
 
-from typing import Generic, TypeAlias, TypeVar
+from typing import Annotated, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -100,7 +100,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
     usage: Usage = NO_USAGE
 
 
-# A lease that served requests, each told by a Used, and came back idle. No request ends so.
+# A lease that served requests, told of by Used, and came back idle. No request ends so.
 RETURNED = "returned"
 
 OUTCOMES = (
@@ -113,14 +113,23 @@ OUTCOMES = (
 )
 
 
-class Used(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=11):
-    """A request was served with status 200 under a lease that the worker goes on to hold (Grant.again); the rest is as in Done."""
+class Use(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A request that was served with status 200; all is as in Done."""
 
-    id: int
     first_byte: float
     duration: float
     received: int
     usage: Usage = NO_USAGE
+
+
+class Used(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=11):
+    """What was served under a lease (Grant.again) since it was granted, or told of last; never nothing.
+
+    The worker goes on to hold it; what it was used for is told before its Done.
+    """
+
+    id: int
+    uses: Annotated[tuple[Use, ...], msgspec.Meta(min_length=1)]
 
 
 class Table(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):

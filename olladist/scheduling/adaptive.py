@@ -31,6 +31,7 @@ NEAR = 1.25
 OWNERS = 50_000
 # How old a listing of what is in memory may be: what we have done to the machine since it was asked for is not in it.
 LISTING = 5.0
+_NOWHERE: frozenset[int] = frozenset()
 # A smaller change of what others use of a machine is none.
 NOTICED = 0.05
 
@@ -192,11 +193,27 @@ class Adaptive:
         self.join(waiting, now)
         return self._serve(waiting.model, now)
 
+    def take(self, ticket: int, name: str, near: int, now: float) -> int | None:
+        """The machine whose free slot a request gets that may go anywhere, where nobody waits for its model.
+
+        None where there is none: then it has to `arrive`, which would have done the same by way of the line.
+        """
+        model = self._models.get(name)
+        if model is None or model.stale or not model.free or len(model.line):
+            return None
+        entry = self._next_free(name, model, near)
+        if entry is None:
+            return None
+        self._came(model, now)
+        machine = self.machines[entry[1]]
+        self._run(ticket, name, near, machine, now)
+        self._list(machine, machine.runners[name])
+        return machine.id
+
     def join(self, waiting: Waiting, now: float) -> None:
         """It waits, and nobody has been looked for yet."""
         model = self._model(waiting.model)
-        model.count(now)
-        self.known.begun = min(self.known.begun, now)
+        self._came(model, now)
         model.line.push(waiting)
         self._where[waiting.ticket] = waiting.model
         self._waited_for[waiting.model] = None
@@ -236,6 +253,8 @@ class Adaptive:
         if machine.switch is not None and machine.switch.out == name:
             return [] if runner.running else self._complete(machine, now)
         self._list(machine, runner)
+        if not self._waited_for:
+            return []  # most requests end so: nobody waits for anything
         decisions = self._serve(name, now)
         if not runner.running and not machine.loading:
             decisions += self._offer(machine, now)
@@ -272,14 +291,14 @@ class Adaptive:
         """The machine whose slot a request has, and for which model."""
         return self._bound.get(ticket)
 
-    def again(self, ticket: int, now: float) -> str | None:
-        """One more request of the same kind takes the slot over from the one that had it; returns their model."""
+    def again(self, ticket: int, count: int, now: float) -> str | None:
+        """So many more requests of the same kind took the slot over, one after the other; returns their model."""
         number, name = self._bound.get(ticket, (-1, ""))
         machine = self.machines.get(number)
         if machine is None or name not in machine.runners:
             return None
         machine.runners[name].running[ticket] = now
-        self._models[name].count(now)
+        self._models[name].count(now, count)
         return name
 
     def bound_model(self, ticket: int) -> str | None:
@@ -336,7 +355,8 @@ class Adaptive:
         decisions: list[Decision] = []
         refused: list[tuple[float, int]] = []
         while len(model.line) and model.free:
-            entry = self._next_free(name, model)
+            alone = next(iter(model.line)) if len(model.line) == 1 else None
+            entry = self._next_free(name, model, *((alone.near, alone.tried) if alone else ()))
             if entry is None:
                 break
             chosen = model.line.pop(entry[1])
@@ -350,21 +370,22 @@ class Adaptive:
             self._list(self.machines[number], self.machines[number].runners[name])
         return decisions
 
-    def _next_free(self, name: str, model: Demand) -> tuple[float, int] | None:
+    def _next_free(
+        self, name: str, model: Demand, near: int = 0, tried: frozenset[int] = _NOWHERE
+    ) -> tuple[float, int] | None:
         """Takes the fastest machine with a free slot off the heap; the owner of a conversation where it is as good."""
         while model.free:
             entry = heappop(model.free)
             model.listed.discard(entry[1])
             if self.is_free(name, entry[1]):
-                return self._owner_instead(name, model, entry)
+                owner = self._owners.get(near) if near else None
+                if owner is None or owner == entry[1] or owner in tried or owner not in model.listed:
+                    return entry
+                return self._owner_instead(name, model, entry, owner)
         return None
 
-    def _owner_instead(self, name: str, model: Demand, entry: tuple[float, int]) -> tuple[float, int]:
+    def _owner_instead(self, name: str, model: Demand, entry: tuple[float, int], owner: int) -> tuple[float, int]:
         """The machine that has the conversation in a slot's cache, among near equals."""
-        alone = next(iter(model.line)) if len(model.line) == 1 else None
-        owner = self._owners.get(alone.near) if alone is not None and alone.near else None
-        if alone is None or owner is None or owner == entry[1] or owner in alone.tried or owner not in model.listed:
-            return entry
         seconds = self.known.service_seconds(self.machines[owner], name)
         if seconds > entry[0] * NEAR or not self.is_free(name, owner):
             return entry
@@ -383,16 +404,23 @@ class Adaptive:
         return number in self._models[name].holders and self.known.may_work(machine, self._models[name])
 
     def _bind(self, waiting: Waiting, machine: Machine, now: float) -> Bind:
-        machine.runners[waiting.model].running[waiting.ticket] = now
-        self._bound[waiting.ticket] = (machine.id, waiting.model)
         self._where.pop(waiting.ticket, None)
-        if waiting.near:
-            self._owners.pop(waiting.near, None)
-            self._owners[waiting.near] = machine.id
+        self._run(waiting.ticket, waiting.model, waiting.near, machine, now)
+        return Bind(waiting.ticket, machine.id)
+
+    def _run(self, ticket: int, name: str, near: int, machine: Machine, now: float) -> None:
+        machine.runners[name].running[ticket] = now
+        self._bound[ticket] = (machine.id, name)
+        if near:
+            self._owners.pop(near, None)
+            self._owners[near] = machine.id
             if len(self._owners) > OWNERS:
                 for oldest in list(islice(self._owners, OWNERS // 2)):
                     del self._owners[oldest]
-        return Bind(waiting.ticket, machine.id)
+
+    def _came(self, model: Demand, now: float) -> None:
+        model.count(now)
+        self.known.begun = min(self.known.begun, now)
 
     def _list(self, machine: Machine, runner: Runner) -> None:
         model = self._models[runner.model]

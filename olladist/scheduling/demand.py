@@ -103,9 +103,9 @@ class Demand:
         elif not self.serving:
             self.rate = 0.0  # nothing is left of what rounding has added up
 
-    def count(self, now: float) -> None:
-        """A request has come."""
-        self._arrivals = self._still(now) + 1.0
+    def count(self, now: float, requests: int = 1) -> None:
+        """Requests have come."""
+        self._arrivals = self._still(now) + requests
         self._counted = now
 
     def per_second(self, now: float, at_least: float, *, since: float) -> float:

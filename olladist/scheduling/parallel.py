@@ -42,10 +42,11 @@ def hidden_wait(first_byte: float, duration: float, accounted: tuple[float, floa
 
     An answer that comes in one piece has its first byte at its end, and a client that reads slowly makes the end late: the less counts.
     """
-    load, prompt, output = (max(seconds, 0.0) for seconds in accounted)
+    load, prompt, output = accounted
     if first_byte < 0 or duration < 0 or output <= 0:
         return 0.0
-    return max(0.0, min(first_byte - load - prompt, duration - load - prompt - output))
+    before = max(load, 0.0) + max(prompt, 0.0)
+    return max(0.0, min(first_byte - before, duration - before - output))
 
 
 def is_late(waited: float, worked: float) -> bool:

@@ -13,9 +13,10 @@ def believable(tokens: tuple[float, float], seconds: tuple[float, float, float],
 
     `duration` is how long the whole exchange took by our own clock, below 0 where nobody knows: no part of it was longer.
     """
-    if not all(math.isfinite(value) and value >= -1 for value in (*tokens, *seconds, duration)):
+    # Written out, for it is looked at with each request: NaN compares as false with everything.
+    (prompt, output), (load, reading, writing) = tokens, seconds
+    if not (-1 <= prompt <= TOKENS_MAX and -1 <= output <= TOKENS_MAX and -1 <= duration < math.inf):
         return False
-    if max(tokens) > TOKENS_MAX:
+    if not (-1 <= load < math.inf and -1 <= reading < math.inf and -1 <= writing < math.inf):
         return False
-    said = sum(max(0.0, part) for part in seconds)
-    return duration < 0 or said <= duration * DRIFT + SLACK
+    return duration < 0 or max(0.0, load) + max(0.0, reading) + max(0.0, writing) <= duration * DRIFT + SLACK

@@ -18,6 +18,8 @@ from olladist.gateway.lease import (
     ToControl,
     ToWorker,
     Unpacker,
+    Use,
+    Used,
     pack,
 )
 
@@ -26,6 +28,9 @@ to_control = st.one_of(
     st.builds(Hello, ids, ids, st.lists(st.builds(Held, ids, st.text(), st.text()), max_size=3).map(tuple)),
     st.builds(Ask, ids, st.text(), st.text(), st.lists(ids, max_size=3).map(tuple), ids),
     st.builds(Done, ids, ids, st.sampled_from(["served", "died"]), ids, st.floats(0, 10), st.floats(0, 10), ids),
+    st.builds(
+        Used, ids, st.lists(st.builds(Use, st.floats(0, 10), st.floats(0, 10), ids), min_size=1, max_size=3).map(tuple)
+    ),
 )
 backends = st.builds(Backend, ids, st.text(), st.text(), ids, st.booleans(), st.lists(st.text(), max_size=3).map(tuple))
 to_worker = st.one_of(

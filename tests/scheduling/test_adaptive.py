@@ -300,6 +300,23 @@ class Fleet(RuleBasedStateMachine):
         self.queued[self.tickets] = None
         self.carry_out(self.adaptive.arrive(ask(self.tickets, model, self.now, near=near, key=key), self.now))
 
+    @rule(model=st.sampled_from(MODELS), near=st.integers(0, 2), later=st.floats(0, 30))
+    def take(self, model: str, near: int, later: float) -> None:
+        """The short way, where it is open, has the end of the long one."""
+        self.now += later
+        self.tickets += 1
+        self.models[self.tickets] = model
+        self.keys[self.tickets] = "x"
+        waiting = ask(self.tickets, model, self.now, near=near, key="x")
+        long_way = self.adaptive.fork().arrive(waiting, self.now)
+        machine = self.adaptive.take(self.tickets, model, near, self.now)
+        if machine is not None:
+            assert long_way == [Bind(self.tickets, machine)]
+            self.bound[self.tickets] = machine
+        else:
+            self.queued[self.tickets] = None
+            self.carry_out(self.adaptive.arrive(waiting, self.now))
+
     @rule(which=st.integers(0, 20), later=st.floats(0, 30))
     def start(self, which: int, later: float) -> None:
         self.now += later

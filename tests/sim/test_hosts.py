@@ -1,9 +1,9 @@
 """Throw-away hosts: what a login finds, what it can do, and what is left after a power cut."""
 
 import asyncio
-import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,15 +17,12 @@ from olladist.sim.hosts import Host, ThrowawayHosts, listens, usable_sshd
 def doors() -> list[bool]:
     """With our own server always; with OpenSSH's where this machine has one that this user may run."""
     config = "Port 22\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\n"
-    folder = Path(os.environ.get("TMPDIR", "/tmp"))
-    key = folder / f"olladist-probe-{os.getpid()}"
-    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
-    key.chmod(0o600)
-    try:
-        return [False, True] if usable_sshd(folder, f"{config}HostKey {key}\n") else [False]
-    finally:
-        key.unlink()
-        (folder / "sshd_config").unlink(missing_ok=True)
+    # In a folder of its own: several processes collect tests at once, and must find the same.
+    with tempfile.TemporaryDirectory(prefix="olladist-probe-") as folder:
+        key = Path(folder) / "key"
+        asyncssh.generate_private_key("ssh-ed25519").write_private_key(key)
+        key.chmod(0o600)
+        return [False, True] if usable_sshd(Path(folder), f"{config}HostKey {key}\n") else [False]
 
 
 @pytest.fixture(params=doors(), ids=lambda openssh: "openssh" if openssh else "asyncssh")

@@ -131,12 +131,25 @@ class Dispatcher:
         if self.ledger.holds(worker, ask.id):
             raise ValueError(f"ask {ask.id} is granted already")
         key = _key(ask.model)
+        if self._may_take(ask) and (node := self.queue.take(worker, ask, key)) is not None:
+            self.outcomes["granted"] += 1
+            self.ledger.hold(worker, ask.id, Lease(node, key))
+            return self._grant(node, Role.NODE, key, ask)
         answer = self._decide(key, ask)
         if isinstance(answer, Wait):
             self.queue.arrive(worker, ask, key, answer.avoid, answer.priority)
             return None
         self._count(worker, key, ask, answer)
         return answer
+
+    def _may_take(self, ask: Ask) -> bool:
+        """Whether a free slot may be given to it at once, as most requests get theirs: any node will do, and nobody else."""
+        return (
+            self._strategy is Strategy.ADAPTIVE
+            and self.roster.serving.order[0] is Role.NODE
+            and not (ask.tried or ask.only or ask.load or self._avoid)
+            and not (self._is_full(ask) or _is_cloud(ask.model))
+        )
 
     def foresee(self, ask: Ask) -> Grant | Refuse | Wait:
         """What `ask` would hear if it came now; nothing changes by that."""
@@ -206,13 +219,13 @@ class Dispatcher:
         self.queue.ended(worker, done.id, lease.backend, end)
 
     def used(self, worker: int, used: Used) -> None:
-        """A request was served under a lease that goes on."""
+        """Requests were served under a lease that goes on."""
         lease = self.ledger.held(worker).get(used.id)
         if lease is None:
             raise ValueError(f"no lease {used.id} is held")
-        self.outcomes["served"] += 1
+        self.outcomes["served"] += len(used.uses)
         self.roster.ended(lease.backend, "served")
-        self.queue.used(worker, used.id, lease.backend, End(used.usage, "served", used.first_byte, used.duration))
+        self.queue.used(worker, used.id, lease.backend, used.uses)
 
     def gone(self, worker: int) -> int:
         """The worker's connection has ended: all it held is released; returns how much that was."""

@@ -65,7 +65,10 @@ class Learned:
         self._running: dict[int, _Running] = {}
 
     def node(self, number: int) -> Node:
-        return self.nodes.setdefault(number, Node())
+        node = self.nodes.get(number)
+        if node is None:
+            node = self.nodes[number] = Node()
+        return node
 
     def settle(self) -> None:
         """Requests are counted from now on: what runs and ran before may be ours."""
@@ -84,14 +87,14 @@ class Learned:
         self._running[ticket] = _Running(number, model, beside, loads)
         self.node(number).residents.begins(model)
 
-    def ends(self, ticket: int, end: End, slots: int) -> None:
-        """`slots` are those that the node says it has."""
+    def ends(self, ticket: int, end: End, slots: int, *, believable: bool) -> None:
+        """`slots` are those that the node says it has; what it says of the request is `believable` or not."""
         running = self._running.pop(ticket, None)
         node = self.nodes.get(running.number) if running else None
         if running is None or node is None:
             return
         now, usage = self._now(), end.usage
-        if not end.is_believable:
+        if not believable:
             node.lies += 1
         elif end.outcome == "served" and usage.output > 0 and not running.loads:
             waited = hidden_wait(end.first_byte, end.duration, (usage.load, usage.prompt, usage.output))

@@ -1,6 +1,5 @@
 """Who holds what: the exact count of the fleet's running requests, whatever becomes of those who run them."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -15,8 +14,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._held: dict[int, dict[int, Lease]] = {}
-        self._backends: Counter[int] = Counter()
-        self._models: dict[str, Counter[int]] = {}  # for each model that runs, the backends
+        self._backends: dict[int, int] = {}
+        self._models: dict[str, dict[int, int]] = {}  # for each model that runs, the backends
 
     def hold(self, worker: int, number: int, lease: Lease) -> None:
         """Raises ValueError where the worker holds a lease of that number: ids name one lease until it is released."""
@@ -24,8 +23,8 @@ class Ledger:
         if number in held:
             raise ValueError(f"lease {number} is held already")
         held[number] = lease
-        self._backends[lease.backend] += 1
-        self._models.setdefault(lease.model, Counter())[lease.backend] += 1
+        for counts in (self._backends, self._models.setdefault(lease.model, {})):
+            counts[lease.backend] = counts.get(lease.backend, 0) + 1
 
     def holds(self, worker: int, number: int) -> bool:
         return number in self._held.get(worker, ())

@@ -1,5 +1,6 @@
 """The metrics that are counted as things happen; gauges.py has those that are read when somebody asks."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase, disable_created_metrics
 from olladist.gateway.control import families
 from olladist.gateway.control.families import Family
 from olladist.gateway.control.series import Exchanges, Series
-from olladist.gateway.lease import OUTCOMES, Done, Usage, Used
+from olladist.gateway.lease import OUTCOMES, Done, Usage, Use
 from olladist.ollama.routes import ROUTES
 
 OTHER = "other"
@@ -48,15 +49,17 @@ class Metrics:
         if key:
             self._count_key(key, usage)
 
-    def served(self, route: str, model: str, node: str, key: str, used: Used) -> None:
-        """The same for one that was served with status 200."""
-        self._of(route, model, node).count("served", "200", used.first_byte, used.duration, used.usage)
-        if key:
-            self._count_key(key, used.usage)
+    def served(self, route: str, model: str, node: str, key: str, uses: Sequence[Use]) -> None:
+        """The same for some that were served with status 200."""
+        count = self._of(route, model, node).count
+        for use in uses:
+            count("served", "200", use.first_byte, use.duration, use.usage)
+            if key:
+                self._count_key(key, use.usage)
 
-    def asked(self, key: str) -> None:
-        """A request came with this key."""
-        self._series.of_key(key).requests += 1
+    def asked(self, key: str, requests: int = 1) -> None:
+        """Requests came with this key."""
+        self._series.of_key(key).requests += requests
 
     def _of(self, route: str, model: str, node: str) -> Exchanges:
         series = self._known.get((route, model, node))

@@ -20,6 +20,7 @@ MODELS_MAX = 1_000
 # Spellings of names that the fleet lists, remembered with their label.
 _SPELLINGS_MAX = 4_096
 
+_CACHE = Role.CACHE.value
 _FAILED = frozenset({"connect", "died", "cut", "retryable"})
 _REASONS = frozenset({404, 500, 503})
 
@@ -61,7 +62,7 @@ class Observer:
             self._refused(ask, answer)
             return
         backend = self._roster.backends.get(answer.backend)
-        node = backend.node if backend else Role.CACHE.value
+        node = backend.node if backend else _CACHE
         running = _Running(ask.route, self.model_label(ask.model), node, ask.key, answer.fallback)
         self._running[worker, ask.id] = running
         if ask.tried:
@@ -87,7 +88,7 @@ class Observer:
         route, model, node, key, fallback = running
         self._asked_again((worker, done.id), key)
         self._used.discard((worker, done.id))
-        if fallback == Role.CACHE.value:
+        if fallback == _CACHE:
             done = replace(done, usage=NO_USAGE)  # what the answer says of itself was spent when it was made
         self.metrics.ended(route, model, node, key, done)
         failed = done.outcome in _FAILED or done.status >= 500
@@ -102,27 +103,28 @@ class Observer:
             first_byte=done.first_byte,
             usage=done.usage,
         )
-        if fallback == Role.CACHE.value and done.status == 200:
+        if fallback == _CACHE and done.status == 200:
             self.metrics.kept_hits.inc()
             self.stats.count("cached", model, "", key)
         if key:
             self.limits.charge(key, done.usage)
 
     def used(self, worker: int, used: Used) -> None:
-        """A request was served under a lease that goes on: one more than its Ask has told of."""
-        running = self._running.get((worker, used.id))
+        """Requests were served under a lease that goes on: more than its Ask has told of."""
+        lease = worker, used.id
+        running = self._running.get(lease)
         if running is None:
             return
         route, model, node, key, _ = running
-        self.metrics.served(route, model, node, key, used)
-        self.stats.ended(model, node, key, failed=False, left=False, first_byte=used.first_byte, usage=used.usage)
-        self._asked_again((worker, used.id), key)
-        self._used.add((worker, used.id))
+        self.metrics.served(route, model, node, key, used.uses)
+        self.stats.served(model, node, key, used.uses)
+        self._asked_again(lease, key, len(used.uses))
+        self._used.add(lease)
 
-    def _asked_again(self, lease: tuple[int, int], key: str) -> None:
+    def _asked_again(self, lease: tuple[int, int], key: str, served: int = 1) -> None:
         """A lease's first request was counted when it was asked for."""
-        if key and lease in self._used:
-            self.metrics.asked(key)
+        if key:
+            self.metrics.asked(key, served - (lease not in self._used))
 
     def counted(self, worker: int, counts: dict[str, int]) -> None:
         """`worker` is its number among the workers, not that of its connection."""

@@ -4,7 +4,7 @@ What the roster learns and what workers say are its events; what it decides are 
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from olladist.gateway.control.identities import Identities
 from olladist.gateway.control.learned import End, Learned
 from olladist.gateway.control.ledger import Lease
 from olladist.gateway.control.roster import Change, Roster, Seen
-from olladist.gateway.lease import NO_USAGE, Ask, Usage
+from olladist.gateway.lease import NO_USAGE, Ask, Usage, Use
 from olladist.ollama.env import models_max
 from olladist.ollama.names import parse_name
 from olladist.scheduling import explain
@@ -139,6 +139,17 @@ class Queue:
         self._carry_out(self._adaptive.arrive(waiting, now))
         queued.position = self._adaptive.queued(group.identity)
 
+    def take(self, worker: int, ask: Ask, key: str) -> int | None:
+        """The node with a free slot for one that may go to any, where nobody waits for the model; None: it has to `arrive`."""
+        if self._identities.has_aliases(key):
+            return None
+        ticket = _ticket(worker, ask.id)
+        node = self._adaptive.take(ticket, self.identity(key, ask.options), ask.affinity, self._now())
+        if node is not None:
+            self.ends["granted"] += 1
+            self._sent(ticket)
+        return node
+
     def foresee(
         self, ask: Ask, key: str, avoid: Collection[int], priority: int, nodes: Iterable[int]
     ) -> explain.Explained:
@@ -213,24 +224,26 @@ class Queue:
         model = self._adaptive.bound_model(ticket)
         if model is None:
             return  # on a backend whose slots nobody counts
-        usage = end.usage if end.is_believable else NO_USAGE
+        believable = end.is_believable
+        usage = end.usage if believable else NO_USAGE
         if ticket in self._loading:
             self._loading.discard(ticket)
             self._adaptive.speeds.loaded(node, self._adaptive.size(model), usage.load)
         self._learn_speed(node, model, usage)
         backend = self._roster.nodes.get(node)
-        self.learned.ends(ticket, end, backend.slots if backend else 1)
+        self.learned.ends(ticket, end, backend.slots if backend else 1, believable=believable)
         self._carry_out(self._adaptive.finished(ticket, self._now()))
         if self.learned.is_doubted(node):
             self._fit(node)
 
-    def used(self, worker: int, number: int, node: int, end: End) -> None:
-        """One more request was served in its slot, which it still has."""
+    def used(self, worker: int, number: int, node: int, uses: Sequence[Use]) -> None:
+        """More requests were served in its slot, which it still has."""
         now = self._now()
-        model = self._adaptive.again(_ticket(worker, number), now)
+        model = self._adaptive.again(_ticket(worker, number), len(uses), now)
         if model is None or now - self._taught.get(node, 0.0) < LESSON_SECONDS:
             return
         self._taught[node] = now
+        end = End(uses[-1].usage, "served", uses[-1].first_byte, uses[-1].duration)
         if end.is_believable:
             self._learn_speed(node, model, end.usage)
         else:
@@ -461,8 +474,7 @@ class Queue:
         if bound is not None:
             number, model = bound
             runner = self._adaptive.machines[number].runners[model]
-            beside = list(runner.running).index(ticket) + 1
-            self.learned.begins(ticket, number, weights(model), beside, loads=runner.loading)
+            self.learned.begins(ticket, number, weights(model), len(runner.running), loads=runner.loading)
 
     def _name(self, number: int, model: str) -> str:
         """A name by which the node knows what is to be unloaded."""

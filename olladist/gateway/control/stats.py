@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from olladist.gateway.control.sketch import bucket
-from olladist.gateway.lease import Usage
+from olladist.gateway.lease import Usage, Use
 
 # The last minutes are read in steps of this: "one minute" is between 60 s and 70 s.
 STEP = 10.0
@@ -43,6 +43,21 @@ class Sums:
         self.refused = self.rate_limited = self.prompt_tokens = self.output_tokens = 0
         self.prompt_seconds = self.output_seconds = 0.0
         self.first_bytes: dict[int, int] = {}
+
+    def count(self, first_byte: float, usage: Usage) -> None:
+        """A request."""
+        self.requests += 1
+        if first_byte >= 0:
+            number = bucket(first_byte)
+            self.first_bytes[number] = self.first_bytes.get(number, 0) + 1
+        if usage.prompt_tokens > 0:
+            self.prompt_tokens += usage.prompt_tokens
+        if usage.output_tokens > 0:
+            self.output_tokens += usage.output_tokens
+        if usage.prompt > 0:
+            self.prompt_seconds += usage.prompt
+        if usage.output > 0:
+            self.output_seconds += usage.output
 
     def add(self, other: "Sums") -> None:
         for name in _PLAIN:
@@ -145,22 +160,17 @@ class Stats:
     ) -> None:
         """A request on a backend has ended; `first_byte` is negative where none came."""
         sums = self.at(model, node, key)
-        sums.requests += 1
         if failed:
             sums.errors += 1
         if left:
             sums.left += 1
-        if first_byte >= 0:
-            number = bucket(first_byte)
-            sums.first_bytes[number] = sums.first_bytes.get(number, 0) + 1
-        if usage.prompt_tokens > 0:
-            sums.prompt_tokens += usage.prompt_tokens
-        if usage.output_tokens > 0:
-            sums.output_tokens += usage.output_tokens
-        if usage.prompt > 0:
-            sums.prompt_seconds += usage.prompt
-        if usage.output > 0:
-            sums.output_seconds += usage.output
+        sums.count(first_byte, usage)
+
+    def served(self, model: str, node: str, key: str, uses: Iterable[Use]) -> None:
+        """The same for some of which each was served."""
+        count = self.at(model, node, key).count
+        for use in uses:
+            count(use.first_byte, use.usage)
 
     def _period(self, kind: Kind, name: str, step: int) -> Period:
         periods = self._periods[kind]

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 from olladist.gateway.edge.asked import Wants
 from olladist.gateway.edge.upstream import Pool
 from olladist.gateway.lease import Backend as Row
-from olladist.gateway.lease import Grant, Table
+from olladist.gateway.lease import Grant, Table, Use
 from olladist.ollama.names import split_name
 from olladist.ollama.routes import Route
 
@@ -23,15 +23,16 @@ class Kind(NamedTuple):
 
 
 class Lent:
-    """A lease that may serve more than one request; `since` is when it became idle."""
+    """A lease that may serve more than one request; `since` is when it became idle, `uses` are those that were not told of."""
 
-    __slots__ = ("backend", "granted", "kind", "lease", "since")
+    __slots__ = ("backend", "granted", "kind", "lease", "since", "uses")
 
     def __init__(self, lease: int, backend: "Backend", kind: Kind, now: float) -> None:
         self.lease = lease
         self.backend = backend
         self.kind = kind
         self.granted = self.since = now
+        self.uses: list[Use] = []
 
 
 class Asker(Protocol):

@@ -9,7 +9,7 @@ from typing import cast
 import structlog
 
 from olladist.gateway.edge.backends import Asker, Backend, Backends, Kind, Lent, key_of, place
-from olladist.gateway.edge.spare import IDLE_SECONDS, Spare
+from olladist.gateway.edge.spare import IDLE_SECONDS, TOLD_SECONDS, Spare
 from olladist.gateway.lease import (
     RETURNED,
     Access,
@@ -28,6 +28,7 @@ from olladist.gateway.lease import (
     ToWorker,
     Unpacker,
     Usage,
+    Use,
     Used,
     pack,
 )
@@ -57,6 +58,8 @@ class Leases(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._flushing = False  # it is written at the end of this turn of the loop
         self._spare = Spare()
+        self._used: list[Lent] = []  # there is something to tell of them
+        self._told = 0.0  # when it was told last
         self._sweeping = False
         self._ended = asyncio.Event()
         # Of the time without one: who waits for a slot, by model, in the order in which they came.
@@ -123,9 +126,12 @@ class Leases(asyncio.Protocol):
             asker.lent = None
             now = asyncio.get_running_loop().time()
             if outcome == "served" and status == 200 and self._transport is not None and self._spare.put(lent, now):
-                self._outgoing.append(pack(Used(lent.lease, first_byte, duration, received, usage)))
+                if not lent.uses:
+                    self._used.append(lent)
+                lent.uses.append(Use(first_byte, duration, received, usage))
                 self._look_after_spare()
                 return
+            self._tell(lent)
         self._send(Done(asker.lease, backend.id, outcome, status, first_byte, duration, received, usage))
         if self._alone:
             self._give_on(asker, backend)
@@ -147,23 +153,35 @@ class Leases(asyncio.Protocol):
     # Leases that are used again.
 
     def _look_after_spare(self) -> None:
-        """What they were used for is told with what else there is to say, and after IDLE_SECONDS at the latest."""
         if not self._sweeping:
             self._sweeping = True
             asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = False
-        self._give_back(self._spare.old(asyncio.get_running_loop().time()))
-        self._flush()
-        if self._spare:
+        now = asyncio.get_running_loop().time()
+        self._give_back(self._spare.old(now))
+        if now >= self._told + TOLD_SECONDS:
+            self._told = now
+            for lent in self._used:
+                self._tell(lent)
+            self._used.clear()
+        if self._spare or self._used:
             self._look_after_spare()
+        self._flush()
+
+    def _tell(self, lent: Lent) -> None:
+        """What a lease was used for; nothing where that is told already."""
+        if lent.uses and self._transport is not None:
+            self._outgoing.append(pack(Used(lent.lease, tuple(lent.uses))))
+        lent.uses.clear()
 
     def _recall(self) -> None:
         self._give_back(self._spare.recall(asyncio.get_running_loop().time()))
 
     def _give_back(self, leases: Iterable[Lent]) -> None:
         for lent in leases:
+            self._tell(lent)
             self._send(Done(lent.lease, lent.backend.id, RETURNED, 0))
 
     # asyncio.Protocol.
@@ -201,6 +219,7 @@ class Leases(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._recall()  # none of them means anything to another control process
+        self._used.clear()
         self._outgoing.clear()
         self._ended.set()
         asking, self._asking = self._asking, {}

@@ -14,7 +14,7 @@ from olladist.gateway.control.fallback import FULL, LATE
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.modes import Serving
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.lease import RETURNED, Ask, Done, First, Grant, Held, Hello, Refuse, Table, Used
+from olladist.gateway.lease import RETURNED, Ask, Done, First, Grant, Held, Hello, Refuse, Table, Use, Used
 from olladist.inventory.model import Fallback, Host, Mode, Strategy
 from olladist.ollama.names import parse_name
 from tests.gateway.control.nodes import task_group, wait_until
@@ -314,7 +314,7 @@ async def test_who_waits_has_reserves_recalled(late: Late) -> None:
     assert await first.next() == Grant(1, 0, first=True)
     first.send(First(1), Done(1, 0, "served", 200), Ask(2, "tiny", "chat"))
     assert await first.next() == Grant(2, 0, again=True)
-    first.send(Used(2, 0.1, 0.2, 100), Used(2, 0.1, 0.2, 100))
+    first.send(Used(2, (Use(0.1, 0.2, 100), Use(0.1, 0.2, 100))))
     second.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat"), Ask(3, "tiny", "chat"))
     assert await second.next() == Grant(1, 0)  # the last slot is not held in reserve
     await wait_until(lambda: late.server.waiting == 2, "2 requests to wait")
@@ -333,5 +333,5 @@ async def test_a_lease_that_nobody_holds_is_not_used(late: Late) -> None:
     """A worker that says so breaks the rules."""
     await late.start()
     worker = await late.worker()
-    worker.send(Used(7, 0.1, 0.2, 100))
+    worker.send(Used(7, (Use(0.1, 0.2, 100),)))
     assert await worker.closed()

@@ -23,6 +23,7 @@ from olladist.gateway.lease import (
     Tally,
     ToControl,
     Unpacker,
+    Use,
     Used,
     pack,
 )
@@ -166,7 +167,7 @@ class Control:
         self.hellos: list[Hello] = []
         self.asks: list[Ask] = []
         self.dones: list[Done] = []
-        self.used: list[Used] = []
+        self.used: list[Use] = []
         self.tallies: list[Tally] = []
         self.keeps: list[Keep] = []
         self.mode = "distributed"
@@ -200,7 +201,7 @@ class Control:
         elif isinstance(message, Done):
             self.dones.append(message)
         elif isinstance(message, Used):
-            self.used.append(message)
+            self.used += message.uses
         elif isinstance(message, Keep):
             self.keeps.append(message)
         elif isinstance(message, Tally):
