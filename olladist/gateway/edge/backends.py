@@ -25,12 +25,13 @@ class Kind(NamedTuple):
 class Lent:
     """A lease that may serve more than one request; `since` is when it became idle, `uses` are those that were not told of."""
 
-    __slots__ = ("backend", "granted", "kind", "lease", "since", "uses")
+    __slots__ = ("backend", "grant", "granted", "kind", "lease", "since", "uses")
 
     def __init__(self, lease: int, backend: "Backend", kind: Kind, now: float) -> None:
         self.lease = lease
         self.backend = backend
         self.kind = kind
+        self.grant = Grant(lease, backend.id)  # for whoever uses it again
         self.granted = self.since = now
         self.uses: list[Use] = []
 
@@ -45,6 +46,7 @@ class Asker(Protocol):
     near: int  # the conversation, as Ask's affinity
     options: str  # as Ask's
     load: bool  # as Ask's
+    asked_at: float  # when it was asked for first, of the loop's clock
     lent: Lent | None  # its lease, where that may be used again
 
     @property
@@ -174,6 +176,8 @@ def mode_fields(mode: str) -> bytes:
 
 def grant_fields(grant: Grant) -> bytes:
     """The header lines of an answer that has waited, or is not from where the mode would have it; none for any other."""
+    if not (grant.position or grant.fallback):
+        return b""
     waited = b"X-Ollama-Queue-Position: %d\r\n" % grant.position if grant.position else b""
     if not grant.fallback:
         return waited

@@ -4,7 +4,6 @@ A client sends the same head again and again, but for the length of the body; an
 much as all the rest of a small request. What is kept was read and judged in full the first time, byte for byte the same.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -21,7 +20,8 @@ from olladist.ollama.routes import Route
 HEADS_MAX: Final = 512
 HEAD_BYTES_MAX: Final = 2048
 
-_LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})\r\n")
+_LENGTHS: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+_DIGITS_MAX: Final = 18
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -75,12 +75,16 @@ class Heads:
 
 
 def split_length(raw: bytes) -> tuple[bytes, bytes, int]:
-    """What of a head stands before and after the digits of its (first) Content-Length, and these as a number.
+    """What of a head stands before and after the digits of its Content-Length, and these as a number.
 
-    Empty where it has none in the usual form.
+    Empty where it has none in one of the usual forms.
     """
-    found = _LENGTH.search(raw)
-    if found is None:
-        return b"", b"", 0
-    start, end = found.span(1)
-    return raw[:start], raw[end:], int(found[1])
+    for name in _LENGTHS:
+        at = raw.find(name)
+        if at >= 0:
+            start = at + len(name)
+            end = raw.find(b"\r\n", start)
+            digits = raw[start:end]
+            if end >= 0 and digits.isdigit() and len(digits) <= _DIGITS_MAX:
+                return raw[:start], raw[end:], int(digits)
+    return b"", b"", 0

@@ -56,6 +56,7 @@ class Inference:
         "_collecting",
         "_connecting",
         "_first_byte_at",
+        "_from_cache",
         "_grant",
         "_held",
         "_judging",
@@ -69,6 +70,7 @@ class Inference:
         "_streams",
         "_upstream",
         "answering",
+        "asked_at",
         "body_max",
         "dialect",
         "lease",
@@ -104,6 +106,7 @@ class Inference:
         self._size = 0  # of the body
         self._close = False
         # Tries so far.
+        self.asked_at = 0.0
         self.tried: list[str] = []
         self.only = ""
         self._outcomes: list[str] = []
@@ -115,6 +118,7 @@ class Inference:
         self.lent: Lent | None = None
         self._backend: Backend | None = None
         self._grant = _NO_GRANT
+        self._from_cache = False  # a kept answer is asked for, of the control process
         self._upstream: Upstream | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._reused = False
@@ -149,6 +153,7 @@ class Inference:
         elif request.unload:
             self._hand_over()
         else:
+            self.asked_at = self._client.worker.loop.time()
             self._ask()
 
     def client_left(self) -> None:
@@ -185,6 +190,7 @@ class Inference:
     def granted(self, backend: Backend, grant: Grant) -> None:
         self._backend = backend
         self._grant = grant
+        self._from_cache = grant.fallback == "cache"
         self._sent_at = self._first_byte_at = -1.0
         # HTTP/1.0 clients need bodies without chunks, and that is a matter of the connection.
         upstream = backend.pool.take() if self._arrival.head.minor and not self._from_cache else None
@@ -431,6 +437,7 @@ class Inference:
             now - sent if sent >= 0 else -1.0,
             upstream.received if upstream is not None else 0,
             self._usage(upstream) if first >= 0 and upstream is not None else NO_USAGE,
+            now,
         )
 
     def _usage(self, upstream: Upstream) -> Usage:
@@ -438,11 +445,6 @@ class Inference:
         if upstream.status != 200 or self._from_cache:
             return NO_USAGE
         return usage_of(self.route, upstream.last, upstream.received, self._size, chunked=upstream.chunked)
-
-    @property
-    def _from_cache(self) -> bool:
-        """True while a kept answer is asked for, of the control process."""
-        return self._grant.fallback == "cache"
 
     def _node(self) -> str:
         return self._backend.node if self._backend is not None else ""

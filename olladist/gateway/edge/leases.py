@@ -38,6 +38,9 @@ from olladist.ollama.refusal import refusal
 # The supervisor restarts a control process within a second; nothing is gained by asking more often than this.
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.05, 1.0
 
+# What is left to a client whose time is over, for 0 would be for ever: it is told with the next tick.
+_PATIENCE_MIN = 0.001
+
 log = structlog.get_logger()
 
 
@@ -91,7 +94,7 @@ class Leases(asyncio.Protocol):
                 asker.lease = lent.lease
                 asker.lent = lent
                 lent.backend.running.add(asker)
-                asker.granted(lent.backend, Grant(lent.lease, lent.backend.id))
+                asker.granted(lent.backend, lent.grant)
                 return
             self._give_back(self._spare.all())  # before the Ask: what lies idle must not make a host look busy to it
         self._next += 1
@@ -118,13 +121,13 @@ class Leases(asyncio.Protocol):
         duration: float,
         received: int,
         usage: Usage,
+        now: float,
     ) -> None:
         """Ends the use that an asker has made of its lease on `backend`, and the lease with it unless it may be used again."""
         backend.running.discard(asker)
         lent = asker.lent
         if lent is not None:
             asker.lent = None
-            now = asyncio.get_running_loop().time()
             if outcome == "served" and status == 200 and self._transport is not None and self._spare.put(lent, now):
                 if not lent.uses:
                     self._used.append(lent)
@@ -229,7 +232,11 @@ class Leases(asyncio.Protocol):
     def _ask(self, asker: Asker) -> None:
         self._asking[asker.lease] = asker
         tried = self._backends.ids(asker.tried) if asker.tried else ()
-        wants = (asker.near, *asker.wants, asker.options, asker.only, asker.load)
+        wanted = asker.wants
+        if wanted.deadline:  # the client's patience began with its first try
+            waited = asyncio.get_running_loop().time() - asker.asked_at
+            wanted = wanted._replace(deadline=max(wanted.deadline - waited, _PATIENCE_MIN))
+        wants = (asker.near, *wanted, asker.options, asker.only, asker.load)
         self._send(Ask(asker.lease, asker.model, asker.route.name, tried, *wants))
 
     def _send(self, message: ToControl) -> None:

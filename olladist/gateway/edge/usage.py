@@ -76,7 +76,9 @@ def usage_of(route: Route, pieces: Iterable[bytes], received: int, asked: int, *
 
     An answer that says nothing of it (OpenAI's streams do only where `include_usage` was asked for) or that was cut is estimated.
     """
-    tail = b"".join(pieces)[-TAIL_BYTES_MAX:]
+    tail = b"".join(pieces)
+    if len(tail) > TAIL_BYTES_MAX:
+        tail = tail[-TAIL_BYTES_MAX:]
     if chunked:
         tail = _CHUNK_FRAMING.sub(b"", b"\r\n" + tail)  # the first chunk has nothing before it
     found = _of_ollama(tail) if route.dialect is Dialect.OLLAMA else _of_others(tail)

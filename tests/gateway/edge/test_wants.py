@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import json
 
@@ -10,6 +11,7 @@ from olladist.gateway.lease import NO_USAGE, Access, Ask, Grant, Key, Refuse, Us
 from olladist.ollama.request import BadBody
 from olladist.ollama.routes import find
 from tests.gateway.edge.harness import (
+    BUSY,
     JSON_HEAD,
     LAST_CHUNK,
     NDJSON_HEAD,
@@ -117,6 +119,26 @@ async def test_an_ask_says_how_long_the_client_waits(gate: Gateway) -> None:
         b'{"error":"X-Ollama-Timeout: \'soon\' is not a number of seconds"}',
     )
     assert [ask.deadline for ask in gate.control.asks] == [2.5, 0.0]
+
+
+async def test_a_second_try_does_not_make_the_client_more_patient(gate: Gateway) -> None:
+    """What it has waited for the first host is taken from what it waits for the next."""
+
+    async def busy_after_a_moment(connection: Connection, head: bytes, body: bytes) -> None:
+        before = asyncio.get_running_loop().time()
+        await until(lambda: asyncio.get_running_loop().time() > before + 0.01, "some time passes")
+        await connection.send(answer(503, BUSY))
+
+    await gate.add("gpu1", busy_after_a_moment)
+    await gate.add("gpu2")
+    await gate.joined()
+    client = await gate.client()
+    client.send(post(extra=b"X-Ollama-Timeout: 2.5\r\n"))
+
+    assert await client.answer() == (200, PROMPT)
+    first, second = (ask.deadline for ask in gate.control.asks)
+    assert first == 2.5
+    assert 0 < second <= 2.49
 
 
 @pytest.mark.parametrize("value", [b"", b"-1", b"0", b"nan", b"inf", b"1e999", b"5s", b"\xff"])
