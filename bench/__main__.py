@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench import faults, fleet, gateway, placement, queueing, streams, tunnels
+from bench import faults, fleet, gateway, placement, python, queueing, streams, tunnels
 
 
 def the_gateway(only: list[str], size: str) -> str:
@@ -32,6 +32,7 @@ TABLES: dict[str, Callable[[list[str], str], str]] = {
     "queue": the_queue,
     "tunnels": lambda _, size: tunnels.table(tunnels.run(tunnels.SIZES[size])),
     "faults": lambda _, size: faults.table(faults.run(faults.SIZES[size])),
+    "python": lambda _, size: python.table(python.run(python.SIZES[size])),
     "fleet": lambda _, __: fleet.table(fleet.run()),
     "placement": lambda _, __: placement.claimed(),
 }
