@@ -1,6 +1,7 @@
 """`make bench`: measures and prints the tables of docs/performance.md; `python -m bench TABLE` one of them.
 
-`placement` is made by name alone: it takes 40 minutes, real hosts and root, and its exit status says whether its claim holds.
+`placement` and `soak` are made by name alone. The one takes 40 minutes, real hosts and root, and its exit status says whether its claim holds; the other
+does to a gateway what a night may bring, for 10 minutes (`--quick` 100 s, `--seed N` another night), and fails where a client saw more of it than it should.
 
 Options: `--quick` fewer and smaller rounds, `--only olladist,haproxy` those proxies alone, `--tiny` so small that figures say nothing: for tests.
 """
@@ -9,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench import faults, fleet, gateway, placement, python, queueing, streams, tunnels
+from bench import faults, fleet, gateway, placement, python, queueing, soak, streams, tunnels
 
 
 def the_gateway(only: list[str], size: str) -> str:
@@ -34,16 +35,18 @@ TABLES: dict[str, Callable[[list[str], str], str]] = {
     "faults": lambda _, size: faults.table(faults.run(faults.SIZES[size])),
     "python": lambda _, size: python.table(python.run(python.SIZES[size])),
     "fleet": lambda _, __: fleet.table(fleet.run()),
+    "soak": lambda _, size: soak.table(soak.run(soak.SIZES[size], options.seed)),
     "placement": lambda _, __: placement.claimed(),
 }
-BY_NAME = {"placement"}
+BY_NAME = {"placement", "soak"}
 
 parser = argparse.ArgumentParser(prog="python -m bench")
 parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
 parser.add_argument("--quick", dest="size", action="store_const", const="quick", default="full")
 parser.add_argument("--tiny", dest="size", action="store_const", const="tiny")
 parser.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="PROXY,...")
-options = parser.parse_args()
+parser.add_argument("--seed", type=int, default=1)
+options: argparse.Namespace = parser.parse_args()
 if unknown := set(options.tables) - set(TABLES):
     parser.error(f"no such table: {', '.join(sorted(unknown))}")
 status = 0

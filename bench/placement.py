@@ -199,7 +199,7 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def trace(seed: int, hosts: Sequence[Host], models: Mapping[str, Model]) -> tuple[Job, ...]:
     """Poisson arrivals, models by Zipf, so many that the hosts are as busy as LOAD says."""
-    dice = random.Random(seed)  # noqa: S311  to be repeated
+    dice = random.Random(seed)
     popularity = [1 / (rank + 1) ** SKEW for rank in range(len(MODELS))]
     drawn = [
         (dice.choices(list(MODELS), popularity)[0], _tokens(PROMPT, dice), _tokens(OUTPUT, dice), dice.expovariate(1.0))
@@ -227,7 +227,7 @@ def in_virtual_time(
     strategy: str, hosts: Sequence[Host], models: Mapping[str, Model], traces: Sequence[Sequence[Job]], noise: float
 ) -> Figures:
     """Every trace REPEATS times."""
-    dice = random.Random(strategy)  # noqa: S311  to be repeated
+    dice = random.Random(strategy)
     took: list[Took] = []
     loads = 0
     for jobs in traces:

@@ -13,7 +13,8 @@ from olladist.gateway.settings import Settings, encode
 _START_SECONDS = 60.0
 _ASK_AGAIN = 0.05
 
-_BACKOFF_FIRST, _BACKOFF_MAX, _STEADY = 0.05, 5.0, 30.0
+# A child that lives for that long before it ends costs little by being started again at once.
+_BACKOFF_FIRST, _BACKOFF_MAX, _STEADY = 0.05, 5.0, 10.0
 
 
 def restart_delay(lived: float, failures: int) -> tuple[float, int]:

@@ -176,5 +176,5 @@ def test_restarts_wait_longer_but_never_long(lives: list[float]) -> None:
     for lived in lives:
         delay, failures = restart_delay(lived, failures)
         assert 0.05 <= delay <= 5
-        assert delay >= last or lived >= 30
-        last = delay if lived < 30 else 0.0
+        assert delay >= last or lived >= 10
+        last = delay if lived < 10 else 0.0

@@ -212,7 +212,8 @@ class LeaseServer:
             if self.observer.limits.are_set(ask.key):  # each request is counted before it runs
                 answer = msgspec.structs.replace(answer, again=False)
         if isinstance(answer, Grant) and answer.backend not in worker.knows:
-            self._send_table(worker)  # the backend is newer than the last table that was pushed
+            self.new_table()  # who waited for the backend may have got it before we were told that it is there
+            self._send_table(worker)
         worker.send(pack(answer))
 
     def _send_table(self, worker: "Worker") -> None:

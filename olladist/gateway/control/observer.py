@@ -11,9 +11,10 @@ from olladist.gateway.control.limits import RateLimits
 from olladist.gateway.control.metrics import OTHER, Metrics, route_label, status_label
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.stats import Stats
-from olladist.gateway.lease import COUNTED, NO_USAGE, RETURNED, Ask, Done, Grant, Hello, Refuse, Used
+from olladist.gateway.lease import COUNTED, NO_USAGE, RETURNED, Ask, Done, Grant, Hello, Refuse, Usage, Use, Used
 from olladist.ollama.names import parse_name, split_name
 from olladist.scheduling.health import State
+from olladist.scheduling.timings import believable
 
 # A fleet has a few hundred models; those that came and went since the start may be as many again.
 MODELS_MAX = 1_000
@@ -88,8 +89,10 @@ class Observer:
         route, model, node, key, fallback = running
         self._asked_again((worker, done.id), key)
         self._used.discard((worker, done.id))
-        if fallback == _CACHE:
-            done = replace(done, usage=NO_USAGE)  # what the answer says of itself was spent when it was made
+        # What a kept answer says of itself was spent when it was made.
+        usage = NO_USAGE if fallback == _CACHE else _believed(done.usage, done.duration)
+        if usage is not done.usage:
+            done = replace(done, usage=usage)
         self.metrics.ended(route, model, node, key, done)
         failed = done.outcome in _FAILED or done.status >= 500
         if failed:
@@ -116,9 +119,10 @@ class Observer:
         if running is None:
             return
         route, model, node, key, _ = running
-        self.metrics.served(route, model, node, key, used.uses)
-        self.stats.served(model, node, key, used.uses)
-        self._asked_again(lease, key, len(used.uses))
+        uses = [_judged(use) for use in used.uses]
+        self.metrics.served(route, model, node, key, uses)
+        self.stats.served(model, node, key, uses)
+        self._asked_again(lease, key, len(uses))
         self._used.add(lease)
 
     def _asked_again(self, lease: tuple[int, int], key: str, served: int = 1) -> None:
@@ -197,6 +201,21 @@ class Observer:
         for row in after.loaded:
             if (row.key, row.digest) not in known:
                 self.metrics.loads.labels(self.model_label(row.key), change.backend.node).inc()
+
+
+def _believed(usage: Usage, duration: float) -> Usage:
+    """What can be true of what an answer says of itself: no count gives back what was added to it, and a key pays for it."""
+    tokens, seconds = (usage.prompt_tokens, usage.output_tokens), (usage.load, usage.prompt, usage.output)
+    if believable(tokens, seconds, duration):
+        return usage
+    if believable(tokens, (-1.0, -1.0, -1.0), -1.0):  # a clock has jumped, and nobody has miscounted
+        return Usage(*tokens, estimated=usage.estimated)
+    return NO_USAGE
+
+
+def _judged(use: Use) -> Use:
+    usage = _believed(use.usage, use.duration)
+    return use if usage is use.usage else replace(use, usage=usage)
 
 
 def _reason(done: Done) -> str:

@@ -260,6 +260,7 @@ class Leases(asyncio.Protocol):
             return  # it has left, and its Done is on the way
         backend = self._backends.get(grant.backend)
         if backend is None:
+            log.warning("granted what is not there", backend=grant.backend, known=[each.id for each in self._backends])
             self._send(Done(grant.id, -1, "connect", 0))
             asker.refused(503, "the gateway has no such host any more, please try again", 1)
             return

@@ -22,12 +22,14 @@ log = structlog.get_logger()
 
 class Passage:
     __slots__ = (
+        "_asked",
         "_chunked",
         "_client",
         "_close",
         "_connecting",
         "_deadline",
         "_head",
+        "_may_ask_again",
         "_upstream",
         "_waiting",
         "answering",
@@ -44,8 +46,10 @@ class Passage:
         self.answering = False
         self._close = False
         name = client.key.name if client.key is not None else ""
-        # Until there is a connection.
-        self._waiting: list[bytes] = [for_control(head, client.peer, name, admin=client.admin)]
+        self._asked = for_control(head, client.peer, name, admin=client.admin)
+        self._waiting: list[bytes] = [self._asked]  # until there is a connection
+        # A listing changes nothing, and a control process that was killed over it is there again in a moment.
+        self._may_ask_again = head.method in {b"GET", b"HEAD"} and not head.length
         self._upstream: Upstream | None = None
         self._deadline = client.worker.loop.time() + _RECONNECT_SECONDS
         self._connecting: asyncio.Task[None] | None = None
@@ -136,6 +140,12 @@ class Passage:
         self._finish()
 
     def lost(self, upstream: Upstream, reason: str) -> None:
+        if not self.answering and self._may_ask_again:
+            self._may_ask_again = False
+            self._upstream = None
+            self._waiting = [self._asked]
+            self._connecting = self._client.worker.start(self._connect_later())
+            return
         log.warning("control process did not answer", path=self._head.path, reason=reason)
         self._fail(f"the gateway's control process did not finish: {reason}")
 

@@ -102,6 +102,26 @@ async def test_a_second_request_hears_nothing_until_the_slot_is_free(late: Late)
     assert late.server.waiting == 0
 
 
+async def test_a_worker_hears_of_a_node_before_it_is_sent_there(late: Late) -> None:
+    """Who waits gets the slots of a new node in the moment in which it is known to be well: no table was pushed yet."""
+    await late.start()
+    worker = await late.worker()
+    worker.send(Ask(1, "tiny", "chat"))
+    assert await worker.next() == Grant(1, 0, first=True)
+    worker.send(First(1), Ask(2, "tiny", "chat"))
+    await wait_until(lambda: late.server.waiting == 1, "1 request to wait")
+
+    late.roster.swap([_backend(0), _backend(1)])
+    late.roster.listed(1, (_row("tiny", "a"),))
+    late.roster.loaded(1, (_row("tiny", "a"),))
+    late.roster.probed(1, "", "0.17.4")
+
+    table = await worker.next()
+    assert isinstance(table, Table)
+    assert [backend.id for backend in table.backends] == [0, 1]
+    assert await worker.next() == Grant(2, 1, position=1)
+
+
 async def test_a_client_that_leaves_while_it_waits_takes_no_slot(late: Late) -> None:
     """The next one gets it."""
     await late.start()

@@ -8,7 +8,7 @@ from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.limits import RateLimits
 from olladist.gateway.control.observer import MODELS_MAX, Observer
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.lease import Ask, Done, Grant, Held, Hello, Refuse, Usage
+from olladist.gateway.lease import Ask, Done, Grant, Held, Hello, Refuse, Usage, Use, Used
 from olladist.inventory.model import ApiKey, Host
 from olladist.ollama.names import parse_name
 
@@ -90,6 +90,26 @@ def test_an_answer_that_says_nothing_counts_no_tokens(fleet: Fleet) -> None:
     assert fleet.value("olladist_tokens_total", model="tiny:latest", node="gpu0", kind="output") == 0
     assert fleet.value("olladist_request_seconds_count", route="chat", model="tiny:latest") == 0
     assert fleet.observer.stats.whole.ever().left == 1
+
+
+def test_what_cannot_be_true_counts_no_tokens_and_no_key_pays_for_it(fleet: Fleet) -> None:
+    """A node that lies once would be in every sum for ever, and would lock a key with a rate out. Of one whose clock has jumped tokens count."""
+    fleet.holds("tiny")
+    lie = Usage(prompt_tokens=10, output_tokens=9 * 10**14, output=2.0)
+    for usage in (lie, USAGE):
+        lease = fleet.ask(key="ci")
+        fleet.observer.done(1, Done(lease, 0, "served", 200, 0.1, 3.0, 5000, usage))
+    lease = fleet.ask()
+    fleet.observer.used(1, Used(lease, (Use(0.1, 3.0, 5000, lie), Use(0.1, 3.0, 5000, USAGE), Use(0.1, 1.0, 9, USAGE))))
+
+    assert fleet.value("olladist_tokens_total", model="tiny:latest", node="gpu0", kind="output") == 120
+    assert fleet.value("olladist_token_seconds_total", model="tiny:latest", node="gpu0", kind="output") == 4.0
+    assert fleet.value("olladist_key_tokens_total", key="ci", kind="output") == 40
+    assert fleet.observer.stats.whole.ever().output_tokens == 120
+    assert fleet.observer.stats.whole.ever().requests == 5
+    assert fleet.observer.admit(Ask(99, "tiny", "chat", key="ci")) is not None  # the 50 true ones are over its 45
+    fleet.clock.time += 60
+    assert fleet.observer.admit(Ask(99, "tiny", "chat", key="ci")) is None
 
 
 def test_what_the_fleet_does_not_list_has_no_name(fleet: Fleet) -> None:

@@ -218,6 +218,28 @@ async def test_a_control_process_that_does_not_come_back_is_a_503(gate: Gateway)
 
 
 @pytest.mark.parametrize(
+    ("request_", "status"),
+    [(b"GET /api/tags HTTP/1.1\r\nHost: x\r\n\r\n", 200), (b"DELETE /api/delete HTTP/1.1\r\nHost: x\r\n\r\n", 503)],
+)
+async def test_a_listing_is_asked_for_again_where_the_control_process_was_killed_over_it(
+    gate: Gateway, request_: bytes, status: int
+) -> None:
+    """Once, and nothing that may have changed something."""
+    heads: list[bytes] = []
+
+    async def dies_first(connection: Connection) -> None:
+        heads.append(await connection.reader.readuntil(b"\r\n\r\n"))
+        await connection.send(JSON_HEAD % 2 + b"{}" if len(heads) > 1 else b"")
+
+    await gate.serve_raw_api(dies_first)
+    client = await gate.client()
+    client.send(request_)
+
+    assert (await client.answer())[0] == status
+    assert len(heads) == (2 if status == 200 else 1)
+
+
+@pytest.mark.parametrize(
     ("sent", "got"),
     [(b"", b"HTTP/1.1 503 "), (b"nonsense\r\n\r\n", b"HTTP/1.1 503 "), (JSON_HEAD % 100 + b"half", b"HTTP/1.1 200 ")],
 )
