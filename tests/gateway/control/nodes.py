@@ -82,8 +82,10 @@ class Node:
         if self._server:
             self._server.close()
             self._server = None
-        for writer in tuple(self._connections):
-            writer.transport.abort()
+        for _ in range(5):  # one that was just accepted is known a few turns of the loop later
+            for writer in tuple(self._connections):
+                writer.transport.abort()
+            await asyncio.sleep(0)
 
     def backend(self, number: int = 0, node: str = "gpu1", slots: int = 1) -> Backend:
         host = Host(name=node, address="127.0.0.1", connection=Connection.LOCAL)
@@ -93,7 +95,7 @@ class Node:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         try:
-            while await self._exchange(reader, writer):
+            while self._server is not None and await self._exchange(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
