@@ -180,11 +180,15 @@ async def _power_cut(night: Night, host: str) -> None:
 
 
 async def _are_all_up(night: Night) -> bool:
+    return await _comes_true(night, "nodes", lambda told: all(node["state"] == "up" for node in told["nodes"]))
+
+
+async def _comes_true(night: Night, document: str, condition: Callable[[Mapping[str, Any]], bool]) -> bool:
+    """Whether what the gateway tells of itself meets the condition, within BACK_WITHIN."""
     deadline = time.monotonic() + BACK_WITHIN
     async with httpx.AsyncClient(base_url=night.stage.gateway, timeout=60) as client:
         while time.monotonic() < deadline:
-            nodes = (await client.get("/api/distributed/nodes")).json()["nodes"]
-            if all(node["state"] == "up" for node in nodes):
+            if condition((await client.get(f"/api/distributed/{document}")).json()):
                 return True
             await asyncio.sleep(0.1)
     return False
@@ -232,11 +236,8 @@ async def _through(night: Night, sizes: Sizes) -> None:
             await asyncio.sleep(random.uniform(1, 4))
             await random.choice(EVENTS)(night, random.choice(HOSTS))
         stop.set()
-    async with httpx.AsyncClient(base_url=night.stage.gateway, timeout=60) as client:
-        await asyncio.sleep(1)  # the last Done is on its way
-        status = (await client.get("/api/distributed/status")).json()
-    if status["in_flight"] or status["waiting"]:
-        night.problems.append(f"nobody asks, and {status['in_flight']} run and {status['waiting']} wait")
+    if not await _comes_true(night, "status", lambda told: not (told["in_flight"] or told["waiting"])):
+        night.problems.append("nobody asks, and yet requests run or wait")
 
 
 def run(sizes: Sizes, seed: int) -> Night:

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from olladist.gateway.control.backends import Backend, Role
 from olladist.gateway.control.keys import Keys
+from olladist.gateway.control.learned import End
 from olladist.gateway.control.limits import RateLimits
 from olladist.gateway.control.metrics import OTHER, Metrics, route_label, status_label
 from olladist.gateway.control.roster import Change, Roster
@@ -14,7 +15,6 @@ from olladist.gateway.control.stats import Stats
 from olladist.gateway.lease import COUNTED, NO_USAGE, RETURNED, Ask, Done, Grant, Hello, Refuse, Usage, Use, Used
 from olladist.ollama.names import parse_name, split_name
 from olladist.scheduling.health import State
-from olladist.scheduling.timings import believable
 
 # A fleet has a few hundred models; those that came and went since the start may be as many again.
 MODELS_MAX = 1_000
@@ -205,12 +205,10 @@ class Observer:
 
 def _believed(usage: Usage, duration: float) -> Usage:
     """What can be true of what an answer says of itself: no count gives back what was added to it, and a key pays for it."""
-    tokens, seconds = (usage.prompt_tokens, usage.output_tokens), (usage.load, usage.prompt, usage.output)
-    if believable(tokens, seconds, duration):
+    if End(usage, duration=duration).is_believable:
         return usage
-    if believable(tokens, (-1.0, -1.0, -1.0), -1.0):  # a clock has jumped, and nobody has miscounted
-        return Usage(*tokens, estimated=usage.estimated)
-    return NO_USAGE
+    counts = Usage(usage.prompt_tokens, usage.output_tokens, estimated=usage.estimated)
+    return counts if End(counts).is_believable else NO_USAGE  # where a clock has jumped nobody has miscounted
 
 
 def _judged(use: Use) -> Use:
