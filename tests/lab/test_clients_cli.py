@@ -108,6 +108,8 @@ def screen(side: Side, step: Step | str) -> tuple[int, list[str]]:
     lines = plain.table(shown.lines, side.names)
     if command.split()[0] in {"list", "ls", "ps"}:
         lines[1:] = sorted(lines[1:])  # models of one second are in any order
+    if command.endswith(("--modelfile", "--parameters")):
+        lines = sorted(lines)  # parameters come out of a Go map
     return shown.status, lines
 
 

@@ -6,6 +6,9 @@ const { Ollama } = createRequire(process.env.CLIENTS + '/')('ollama')
 const client = new Ollama({ host: process.argv[2] })
 const say = (call, result) => console.log(JSON.stringify([call, result]))
 
+// Ollama unloads in the background, and lists what it is closing until that is over (server/sched.go).
+const listed = async (model) => (await client.ps()).models.some((each) => each.model === `${model}:latest`)
+
 for (const [method, given] of JSON.parse(readFileSync(0, 'utf8'))) {
   const { from_: from, ...rest } = given
   const request = from === undefined ? rest : { ...rest, from }
@@ -13,6 +16,7 @@ for (const [method, given] of JSON.parse(readFileSync(0, 'utf8'))) {
     const result = await client[method](request)
     if (!given.stream) {
       say(method, result)
+      while (given.keep_alive === 0 && (await listed(given.model))) await new Promise((done) => setTimeout(done, 20))
       continue
     }
     const parts = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from typing import Any
 
 import ollama
@@ -13,6 +14,11 @@ def _failed(error: Exception) -> dict[str, Any]:
     return {"error": type(error).__name__, "text": str(error), "status": getattr(error, "status_code", None)}
 
 
+def _listed(loaded: ollama.ProcessResponse, model: str) -> bool:
+    """Ollama unloads in the background, and lists what it is closing until that is over (server/sched.go)."""
+    return any((each.model or "").removesuffix(":latest") == model for each in loaded.models)
+
+
 def plain(url: str, registry: str, gguf: str) -> None:
     client = ollama.Client(url)
     digest = client.create_blob(gguf)
@@ -20,11 +26,15 @@ def plain(url: str, registry: str, gguf: str) -> None:
     say("create", client.create("from-file", files={"m.gguf": digest}, parameters={"num_thread": 1}))
     say("generate", client.generate("from-file", "why?"))
     say("generate", client.generate("from-file", keep_alive=0))
+    while _listed(client.ps(), "from-file"):
+        time.sleep(0.02)
     say("delete", client.delete("from-file"))
     for method, arguments in steps(registry):
         try:
             result = getattr(client, method)(**arguments)
             say(method, list(result) if arguments.get("stream") else result)
+            while arguments.get("keep_alive") == 0 and _listed(client.ps(), arguments["model"]):
+                time.sleep(0.02)
         except (ollama.ResponseError, ollama.RequestError) as error:
             say(method, _failed(error))
 
@@ -36,6 +46,8 @@ async def asynchronous(url: str, registry: str, gguf: str) -> None:
         try:
             result = await getattr(client, method)(**arguments)
             say(method, [each async for each in result] if arguments.get("stream") else result)
+            while arguments.get("keep_alive") == 0 and _listed(await client.ps(), arguments["model"]):
+                await asyncio.sleep(0.02)
         except (ollama.ResponseError, ollama.RequestError) as error:
             say(method, _failed(error))
 
