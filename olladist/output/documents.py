@@ -480,6 +480,7 @@ class SuiteShape(msgspec.Struct, frozen=True, kw_only=True):
     """Means over the samples, to the first token. `worse_in`: in what a rule is better by more than 5 %. `to_bound`: our p95 over the bound's."""
 
     name: str
+    samples: int
     ours: SimulatedSpread
     bound: SimulatedSpread
     to_bound: float
@@ -490,9 +491,10 @@ class SuiteShape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SuiteDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """`olladist simulate --suite`."""
+    """`olladist simulate --suite`. `samples` of each shape, more where a rule seemed better; `to_bound` is the geometric mean over the shapes."""
 
     schema: Literal["olladist.simulate.suite"] = "olladist.simulate.suite"
     version: Literal[1] = 1
     samples: int
+    to_bound: float
     shapes: tuple[SuiteShape, ...]

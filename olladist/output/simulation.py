@@ -1,6 +1,7 @@
 """What a simulation shows: one row for each placement, the least that is possible below."""
 
 from collections.abc import Sequence
+from statistics import geometric_mean
 
 from rich.table import Table
 
@@ -32,6 +33,7 @@ _SUITE = (
     "× BOUND",
     "LOADS",
     "BEST RULE",
+    "SAMPLES",
 )
 
 
@@ -89,13 +91,20 @@ def suite_table(compared: Sequence[Compared]) -> Table:
             f"{_ratio(row.ours, row.bound):.1f}",
             f"{row.loads:.0f}",
             row.best("p95")[0],
+            str(row.samples),
         )
     return table
+
+
+def to_bound(compared: Sequence[Compared]) -> float:
+    """How far p95 is above the least that is possible: the geometric mean over the shapes."""
+    return geometric_mean(_ratio(row.ours, row.bound) for row in compared)
 
 
 def describe_suite(compared: Sequence[Compared], samples: int) -> SuiteDocument:
     return SuiteDocument(
         samples=samples,
+        to_bound=to_bound(compared),
         shapes=tuple(
             SuiteShape(
                 name=row.shape.name,
@@ -107,6 +116,7 @@ def describe_suite(compared: Sequence[Compared], samples: int) -> SuiteDocument:
                     for q in QUANTITIES
                 ),
                 worse_in=row.worse_in,
+                samples=row.samples,
                 loads=row.loads,
                 decision_us=row.decision * 1e6,
             )

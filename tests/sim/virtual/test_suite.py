@@ -6,7 +6,7 @@ import pytest
 
 from olladist.sim.virtual.report import Spread
 from olladist.sim.virtual.scenario import Shape
-from olladist.sim.virtual.suite import Compared, run, shapes
+from olladist.sim.virtual.suite import AGAIN, Compared, mean, run, sample, shapes
 
 # Those where rules come nearest to ours, of each kind one.
 NEAR = (
@@ -53,10 +53,24 @@ def test_no_rule_is_better_where_rules_do_well(name: str) -> None:
     assert compared.ours.mean >= compared.bound.mean * 0.99
 
 
+def test_where_a_rule_seems_better_more_samples_are_taken() -> None:
+    """Those that were taken first count too, and such a fleet comes last; elsewhere a few are enough."""
+    two, one = (
+        next(replace(shape, requests=60) for shape in shapes() if shape.name == f"load 0.6, hosts {hosts}, models 1")
+        for hosts in (2, 1)
+    )
+    assert mean(two, [sample(two, seed) for seed in (1, 2)]).worse_in
+
+    compared = list(run([two, one], range(1, 3)))
+
+    assert [(each.shape, each.samples) for each in compared] == [(one, 2), (two, 2 * AGAIN)]
+    assert compared[1].ours == mean(two, [sample(two, seed) for seed in range(1, 2 * AGAIN + 1)]).ours
+
+
 def test_what_is_worse_is_said() -> None:
     """Each quantity by itself, against whichever rule is best in it."""
     rules = {"a": Spread(1.0, 1.0, 2.0, 3.0), "b": Spread(2.0, 1.0, 1.0, 4.0)}
-    compared = Compared(Shape(), Spread(1.04, 9.0, 1.06, 3.0), Spread(1, 1, 1, 1), rules, 0.0, 0.0)
+    compared = Compared(Shape(), Spread(1.04, 9.0, 1.06, 3.0), Spread(1, 1, 1, 1), rules, 0.0, 0.0, 1)
 
     assert (compared.best("mean"), compared.best("p95")) == (("a", 1.0), ("b", 1.0))
     assert compared.worse_in == ("p95",)

@@ -14,9 +14,11 @@ def _failed(error: Exception) -> dict[str, Any]:
     return {"error": type(error).__name__, "text": str(error), "status": getattr(error, "status_code", None)}
 
 
-def _listed(loaded: ollama.ProcessResponse, model: str) -> bool:
+def _unloaded(url: str, model: str) -> None:
     """Ollama unloads in the background, and lists what it is closing until that is over (server/sched.go)."""
-    return any((each.model or "").removesuffix(":latest") == model for each in loaded.models)
+    client = ollama.Client(url)
+    while any((each.model or "").removesuffix(":latest") == model for each in client.ps().models):
+        time.sleep(0.02)
 
 
 def plain(url: str, registry: str, gguf: str) -> None:
@@ -26,15 +28,14 @@ def plain(url: str, registry: str, gguf: str) -> None:
     say("create", client.create("from-file", files={"m.gguf": digest}, parameters={"num_thread": 1}))
     say("generate", client.generate("from-file", "why?"))
     say("generate", client.generate("from-file", keep_alive=0))
-    while _listed(client.ps(), "from-file"):
-        time.sleep(0.02)
+    _unloaded(url, "from-file")
     say("delete", client.delete("from-file"))
     for method, arguments in steps(registry):
         try:
             result = getattr(client, method)(**arguments)
             say(method, list(result) if arguments.get("stream") else result)
-            while arguments.get("keep_alive") == 0 and _listed(client.ps(), arguments["model"]):
-                time.sleep(0.02)
+            if arguments.get("keep_alive") == 0:
+                _unloaded(url, arguments["model"])
         except (ollama.ResponseError, ollama.RequestError) as error:
             say(method, _failed(error))
 
@@ -46,8 +47,8 @@ async def asynchronous(url: str, registry: str, gguf: str) -> None:
         try:
             result = await getattr(client, method)(**arguments)
             say(method, [each async for each in result] if arguments.get("stream") else result)
-            while arguments.get("keep_alive") == 0 and _listed(await client.ps(), arguments["model"]):
-                await asyncio.sleep(0.02)
+            if arguments.get("keep_alive") == 0:
+                await asyncio.to_thread(_unloaded, url, arguments["model"])
         except (ollama.ResponseError, ollama.RequestError) as error:
             say(method, _failed(error))
 
