@@ -8,15 +8,15 @@ SLACK, DRIFT = 1.0, 1.05
 TOKENS_MAX = 10_000_000
 
 
-def believable(tokens: tuple[float, float], seconds: tuple[float, float, float], duration: float) -> bool:
-    """`tokens` of prompt and output, `seconds` of load, prompt and output; -1 for what is not said.
+def believable(prompt: float, output: float, load: float, reading: float, writing: float, duration: float) -> bool:
+    """Tokens of prompt and output, seconds of load and of both; -1 for what is not said.
 
     `duration` is how long the whole exchange took by our own clock, below 0 where nobody knows: no part of it was longer.
     """
     # Written out, for it is looked at with each request: NaN compares as false with everything.
-    (prompt, output), (load, reading, writing) = tokens, seconds
     if not (-1 <= prompt <= TOKENS_MAX and -1 <= output <= TOKENS_MAX and -1 <= duration < math.inf):
         return False
     if not (-1 <= load < math.inf and -1 <= reading < math.inf and -1 <= writing < math.inf):
         return False
-    return duration < 0 or max(0.0, load) + max(0.0, reading) + max(0.0, writing) <= duration * DRIFT + SLACK
+    said = (load if load > 0 else 0.0) + (reading if reading > 0 else 0.0) + (writing if writing > 0 else 0.0)
+    return duration < 0 or said <= duration * DRIFT + SLACK

@@ -10,7 +10,6 @@ from olladist.ollama.architectures import has_one_slot
 from olladist.scheduling.memory import Memory
 from olladist.scheduling.parallel import Parallel, hidden_wait, is_late
 from olladist.scheduling.residents import Resident, Residents
-from olladist.scheduling.timings import believable
 from olladist.scheduling.trust import Trust
 
 # A gateway that has just started does not know what its predecessor has left behind on the nodes, nor what workers have placed alone.
@@ -25,12 +24,6 @@ class End(NamedTuple):
     outcome: str = "left"
     first_byte: float = -1.0
     duration: float = -1.0
-
-    @property
-    def is_believable(self) -> bool:
-        usage = self.usage
-        tokens = usage.prompt_tokens, usage.output_tokens
-        return believable(tokens, (usage.load, usage.prompt, usage.output), self.duration)
 
 
 @dataclass(slots=True)

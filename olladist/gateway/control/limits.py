@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from olladist.gateway.control.keys import Keys
-from olladist.gateway.lease import Ask, Refuse, Usage
+from olladist.gateway.lease import Ask, Refuse
 from olladist.inventory.model import ApiKey
 from olladist.scheduling.rates import Rate, Refused, Spent, admit, charge
 
@@ -40,10 +40,9 @@ class RateLimits:
         key = self._keys.declared.get(name)
         return key is not None and (key.requests_per_minute is not None or key.tokens_per_minute is not None)
 
-    def charge(self, name: str, usage: Usage) -> None:
+    def charge(self, name: str, tokens: int) -> None:
         """Takes what an answer has cost, once it is known."""
         key = self._keys.declared.get(name)
-        tokens = max(usage.prompt_tokens, 0) + max(usage.output_tokens, 0)
         if key is not None and key.tokens_per_minute is not None and tokens:
             self._spent[name] = charge(self._spent.get(name, Spent()), _rate(key), tokens, self._now())
 

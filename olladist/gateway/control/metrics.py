@@ -1,6 +1,5 @@
 """The metrics that are counted as things happen; gauges.py has those that are read when somebody asks."""
 
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -10,7 +9,8 @@ from prometheus_client.metrics import MetricWrapperBase, disable_created_metrics
 from olladist.gateway.control import families
 from olladist.gateway.control.families import Family
 from olladist.gateway.control.series import Exchanges, Series
-from olladist.gateway.lease import OUTCOMES, Done, Usage, Use
+from olladist.gateway.control.uses import Uses
+from olladist.gateway.lease import OUTCOMES
 from olladist.ollama.routes import ROUTES
 
 OTHER = "other"
@@ -41,21 +41,13 @@ class Metrics:
         self.registry.register(self._series)
         self._known: dict[tuple[str, str, str], Exchanges] = {}  # by what was said, of which the labels are made
 
-    def ended(self, route: str, model: str, node: str, key: str, done: Done) -> None:
-        """An exchange with a backend is over. `model` and `node` are labels already: bounded in number."""
-        series = self._of(route, model, node)
-        usage = done.usage
-        series.count(outcome_label(done.outcome), status_label(done.status), done.first_byte, done.duration, usage)
-        if key:
-            self._count_key(key, usage)
-
-    def served(self, route: str, model: str, node: str, key: str, uses: Sequence[Use]) -> None:
-        """The same for some that were served with status 200."""
-        count = self._of(route, model, node).count
-        for use in uses:
-            count("served", "200", use.first_byte, use.duration, use.usage)
-            if key:
-                self._count_key(key, use.usage)
+    def ended(self, route: str, model: str, node: str, key: str, outcome: str, status: int, uses: Uses) -> None:
+        """Exchanges with a backend are over. `model` and `node` are labels already: bounded in number."""
+        self._of(route, model, node).count(outcome_label(outcome), status_label(status), uses)
+        if key and (uses.prompt_tokens or uses.output_tokens):
+            of_key = self._series.of_key(key)
+            of_key.prompt += uses.prompt_tokens
+            of_key.output += uses.output_tokens
 
     def asked(self, key: str, requests: int = 1) -> None:
         """Requests came with this key."""
@@ -66,12 +58,6 @@ class Metrics:
         if series is None:
             series = self._known[route, model, node] = self._series.exchanges(route_label(route), model, node)
         return series
-
-    def _count_key(self, key: str, usage: Usage) -> None:
-        if usage.prompt_tokens >= 0 or usage.output_tokens >= 0:
-            of_key = self._series.of_key(key)
-            of_key.prompt += max(usage.prompt_tokens, 0)
-            of_key.output += max(usage.output_tokens, 0)
 
     def _make(self, kind: type[_Metric], family: Family) -> _Metric:
         more: dict[str, Any] = {"buckets": family.buckets} if family.buckets else {}

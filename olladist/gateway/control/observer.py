@@ -3,16 +3,14 @@
 from collections import Counter
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
 from olladist.gateway.control.backends import Backend, Role
 from olladist.gateway.control.keys import Keys
-from olladist.gateway.control.learned import End
 from olladist.gateway.control.limits import RateLimits
 from olladist.gateway.control.metrics import OTHER, Metrics, route_label, status_label
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.stats import Stats
-from olladist.gateway.lease import COUNTED, NO_USAGE, RETURNED, Ask, Done, Grant, Hello, Refuse, Usage, Use, Used
+from olladist.gateway.control.uses import columns
+from olladist.gateway.lease import COUNTED, NO_USAGE, RETURNED, Ask, Done, Grant, Hello, Refuse, Use, Used
 from olladist.ollama.names import parse_name, split_name
 from olladist.scheduling.health import State
 
@@ -90,27 +88,18 @@ class Observer:
         self._asked_again((worker, done.id), key)
         self._used.discard((worker, done.id))
         # What a kept answer says of itself was spent when it was made.
-        usage = NO_USAGE if fallback == _CACHE else _believed(done.usage, done.duration)
-        if usage is not done.usage:
-            done = replace(done, usage=usage)
-        self.metrics.ended(route, model, node, key, done)
+        usage = NO_USAGE if fallback == _CACHE else done.usage
+        uses = columns((Use(done.first_byte, done.duration, done.received, usage),))
+        self.metrics.ended(route, model, node, key, done.outcome, done.status, uses)
         failed = done.outcome in _FAILED or done.status >= 500
         if failed:
             self._failed[worker, done.backend] = _reason(done)
-        self.stats.ended(
-            model,
-            node,
-            key,
-            failed=failed,
-            left=done.outcome == "left",
-            first_byte=done.first_byte,
-            usage=done.usage,
-        )
+        self.stats.ended(model, node, key, uses, failed=failed, left=done.outcome == "left")
         if fallback == _CACHE and done.status == 200:
             self.metrics.kept_hits.inc()
             self.stats.count("cached", model, "", key)
         if key:
-            self.limits.charge(key, done.usage)
+            self.limits.charge(key, uses.prompt_tokens + uses.output_tokens)
 
     def used(self, worker: int, used: Used) -> None:
         """Requests were served under a lease that goes on: more than its Ask has told of."""
@@ -119,10 +108,10 @@ class Observer:
         if running is None:
             return
         route, model, node, key, _ = running
-        uses = [_judged(use) for use in used.uses]
-        self.metrics.served(route, model, node, key, uses)
-        self.stats.served(model, node, key, uses)
-        self._asked_again(lease, key, len(uses))
+        uses = columns(used.uses)
+        self.metrics.ended(route, model, node, key, "served", 200, uses)
+        self.stats.ended(model, node, key, uses)
+        self._asked_again(lease, key, uses.requests)
         self._used.add(lease)
 
     def _asked_again(self, lease: tuple[int, int], key: str, served: int = 1) -> None:
@@ -201,19 +190,6 @@ class Observer:
         for row in after.loaded:
             if (row.key, row.digest) not in known:
                 self.metrics.loads.labels(self.model_label(row.key), change.backend.node).inc()
-
-
-def _believed(usage: Usage, duration: float) -> Usage:
-    """What can be true of what an answer says of itself: no count gives back what was added to it, and a key pays for it."""
-    if End(usage, duration=duration).is_believable:
-        return usage
-    counts = Usage(usage.prompt_tokens, usage.output_tokens, estimated=usage.estimated)
-    return counts if End(counts).is_believable else NO_USAGE  # where a clock has jumped nobody has miscounted
-
-
-def _judged(use: Use) -> Use:
-    usage = _believed(use.usage, use.duration)
-    return use if usage is use.usage else replace(use, usage=usage)
 
 
 def _reason(done: Done) -> str:

@@ -14,6 +14,7 @@ from olladist.gateway.control.identities import Identities
 from olladist.gateway.control.learned import End, Learned
 from olladist.gateway.control.ledger import Lease
 from olladist.gateway.control.roster import Change, Roster, Seen
+from olladist.gateway.control.uses import is_believable
 from olladist.gateway.lease import NO_USAGE, Ask, Usage, Use
 from olladist.ollama.env import models_max
 from olladist.ollama.names import parse_name
@@ -224,7 +225,7 @@ class Queue:
         model = self._adaptive.bound_model(ticket)
         if model is None:
             return  # on a backend whose slots nobody counts
-        believable = end.is_believable
+        believable = is_believable(end.usage, end.duration)
         usage = end.usage if believable else NO_USAGE
         if ticket in self._loading:
             self._loading.discard(ticket)
@@ -243,9 +244,8 @@ class Queue:
         if model is None or now - self._taught.get(node, 0.0) < LESSON_SECONDS:
             return
         self._taught[node] = now
-        end = End(uses[-1].usage, "served", uses[-1].first_byte, uses[-1].duration)
-        if end.is_believable:
-            self._learn_speed(node, model, end.usage)
+        if is_believable(uses[-1].usage, uses[-1].duration):
+            self._learn_speed(node, model, uses[-1].usage)
         else:
             self.learned.node(node).lies += 1
 

@@ -14,7 +14,7 @@ from prometheus_client.utils import floatToGoString
 
 from olladist.gateway.control import families
 from olladist.gateway.control.families import Family, Kind
-from olladist.gateway.lease import Usage
+from olladist.gateway.control.uses import Uses
 
 
 class Histogram:
@@ -27,9 +27,11 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def observe(self, values: list[float]) -> None:
+        counts, bounds = self.counts, self.bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.sum += sum(values)
 
 
 class Tokens:
@@ -42,12 +44,11 @@ class Tokens:
         self.seconds = 0.0
         self.speed = speed
 
-    def add(self, tokens: int, seconds: float) -> None:
-        if tokens > 0:
-            self.count += tokens
-            if seconds > 0:
-                self.seconds += seconds
-                self.speed.observe(tokens / seconds)
+    def add(self, count: int, timed: list[tuple[int, float]]) -> None:
+        """`timed` are the tokens and seconds of those that say both."""
+        self.count += count
+        self.seconds += sum([seconds for _, seconds in timed])
+        self.speed.observe([tokens / seconds for tokens, seconds in timed])
 
 
 class Exchanges:
@@ -65,17 +66,15 @@ class Exchanges:
         self.output = output
         self.ends: dict[tuple[str, str], int] = {}
 
-    def count(self, outcome: str, status: str, first_byte: float, duration: float, usage: Usage) -> None:
+    def count(self, outcome: str, status: str, uses: Uses) -> None:
         end = outcome, status
-        self.ends[end] = self.ends.get(end, 0) + 1
-        if first_byte >= 0:
-            self.first_byte.observe(first_byte)
-        if duration >= 0 and outcome == "served":
-            self.duration.observe(duration)
-        self.prompt.add(usage.prompt_tokens, usage.prompt)
-        self.output.add(usage.output_tokens, usage.output)
-        if usage.load >= 0:
-            self.load.observe(usage.load)
+        self.ends[end] = self.ends.get(end, 0) + uses.requests
+        self.first_byte.observe(uses.first_bytes)
+        if outcome == "served":
+            self.duration.observe(uses.durations)
+        self.prompt.add(uses.prompt_tokens, uses.prompts)
+        self.output.add(uses.output_tokens, uses.outputs)
+        self.load.observe(uses.loads)
 
 
 class OfKey:

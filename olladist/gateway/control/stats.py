@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from olladist.gateway.control.sketch import bucket
-from olladist.gateway.lease import Usage, Use
+from olladist.gateway.control.uses import Uses
 
 # The last minutes are read in steps of this: "one minute" is between 60 s and 70 s.
 STEP = 10.0
@@ -44,20 +44,15 @@ class Sums:
         self.prompt_seconds = self.output_seconds = 0.0
         self.first_bytes: dict[int, int] = {}
 
-    def count(self, first_byte: float, usage: Usage) -> None:
-        """A request."""
-        self.requests += 1
-        if first_byte >= 0:
-            number = bucket(first_byte)
-            self.first_bytes[number] = self.first_bytes.get(number, 0) + 1
-        if usage.prompt_tokens > 0:
-            self.prompt_tokens += usage.prompt_tokens
-        if usage.output_tokens > 0:
-            self.output_tokens += usage.output_tokens
-        if usage.prompt > 0:
-            self.prompt_seconds += usage.prompt
-        if usage.output > 0:
-            self.output_seconds += usage.output
+    def count(self, uses: Uses) -> None:
+        self.requests += uses.requests
+        self.prompt_tokens += uses.prompt_tokens
+        self.output_tokens += uses.output_tokens
+        self.prompt_seconds += sum([seconds for _, seconds in uses.prompts])
+        self.output_seconds += sum([seconds for _, seconds in uses.outputs])
+        counts = self.first_bytes
+        for number in map(bucket, uses.first_bytes):
+            counts[number] = counts.get(number, 0) + 1
 
     def add(self, other: "Sums") -> None:
         for name in _PLAIN:
@@ -155,22 +150,14 @@ class Stats:
         sums = self.at(model, node, key)
         setattr(sums, what, getattr(sums, what) + 1)
 
-    def ended(
-        self, model: str, node: str, key: str, *, failed: bool, left: bool, first_byte: float, usage: Usage
-    ) -> None:
-        """A request on a backend has ended; `first_byte` is negative where none came."""
+    def ended(self, model: str, node: str, key: str, uses: Uses, *, failed: bool = False, left: bool = False) -> None:
+        """Requests on a backend have ended, each of them so."""
         sums = self.at(model, node, key)
         if failed:
-            sums.errors += 1
+            sums.errors += uses.requests
         if left:
-            sums.left += 1
-        sums.count(first_byte, usage)
-
-    def served(self, model: str, node: str, key: str, uses: Iterable[Use]) -> None:
-        """The same for some of which each was served."""
-        count = self.at(model, node, key).count
-        for use in uses:
-            count(use.first_byte, use.usage)
+            sums.left += uses.requests
+        sums.count(uses)
 
     def _period(self, kind: Kind, name: str, step: int) -> Period:
         periods = self._periods[kind]

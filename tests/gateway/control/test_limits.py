@@ -1,6 +1,6 @@
 from olladist.gateway.control.keys import Keys
 from olladist.gateway.control.limits import RateLimits
-from olladist.gateway.lease import Ask, Refuse, Usage
+from olladist.gateway.lease import Ask, Refuse
 from olladist.inventory.model import ApiKey
 
 
@@ -52,9 +52,9 @@ def test_a_second_try_of_a_request_costs_nothing() -> None:
 def test_tokens_are_charged_when_they_are_known() -> None:
     """Prompt and answer count together; what an answer does not say counts as nothing."""
     rates, clock, _ = limits(key("ci", tokens=100))
-    rates.charge("ci", Usage(60, 90))
-    rates.charge("ci", Usage())
-    rates.charge("", Usage(10**6, 10**6))
+    rates.charge("ci", 150)
+    rates.charge("ci", 0)
+    rates.charge("", 2 * 10**6)
 
     refused = rates.admit(Ask(1, "tiny", "chat", key="ci"))
     text = "the key 'ci' has used its 100 tokens per minute, please try again in 31 s"

@@ -3,7 +3,8 @@ from hypothesis import strategies as st
 
 from olladist.gateway.control.sketch import quantile
 from olladist.gateway.control.stats import LONGEST, NAMES_MAX, OTHER, STEP, Period, Stats
-from olladist.gateway.lease import NO_USAGE, Usage
+from olladist.gateway.control.uses import columns
+from olladist.gateway.lease import NO_USAGE, Usage, Use
 
 
 class Clock:
@@ -13,9 +14,16 @@ class Clock:
         return self.time
 
 
-def ended(stats: Stats, model: str = "tiny", node: str = "gpu1", key: str = "", **facts: object) -> None:
-    given: dict[str, object] = {"failed": False, "left": False, "first_byte": 0.1, "usage": NO_USAGE, **facts}
-    stats.ended(model, node, key, **given)  # type: ignore[arg-type]  # each fact as its test gives it
+def ended(
+    stats: Stats,
+    model: str = "tiny",
+    node: str = "gpu1",
+    key: str = "",
+    first_byte: float = 0.1,
+    usage: Usage = NO_USAGE,
+    failed: bool = False,
+) -> None:
+    stats.ended(model, node, key, columns([Use(first_byte, 9.0, 0, usage)]), failed=failed)
 
 
 def test_each_request_counts_for_all_that_it_concerns() -> None:
