@@ -163,7 +163,7 @@ def _answer(parts: Parts, ask: Ask) -> Grant | Refuse | Wait:
     key = parts.keys.known.get(ask.key)
     if key is not None and not access.may_use(key, ask.model):
         return Refuse(0, 403, f"the API key {ask.key!r} may not use the model {ask.model!r}")
-    return parts.dispatcher.foresee(ask)
+    return parts.leases.observer.limits.foresee(ask) or parts.dispatcher.foresee(ask)
 
 
 def _foreseen(parts: Parts, ask: Ask, answer: Grant | Refuse | Wait) -> Explained | None:

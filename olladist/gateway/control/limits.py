@@ -24,16 +24,22 @@ class RateLimits:
 
     def admit(self, ask: Ask) -> Refuse | None:
         """Why a request may not run now, or None, which takes it from its key; one that is tried again was taken already."""
-        key = self._keys.declared.get(ask.key)
-        if key is None or ask.tried or ask.only or (key.requests_per_minute is None and key.tokens_per_minute is None):
+        if ask.tried or ask.only or not self.are_set(ask.key):
             return None
-        spent, refused = admit(self._spent.get(key.name, Spent()), _rate(key), self._now())
-        self._spent[key.name] = spent
+        key = self._keys.declared[ask.key]
+        self._spent[key.name], refused = self._try(key)
         if refused is None:
             return None
         self.limited[key.name, refused.what] += 1
-        retry_after = math.ceil(refused.wait)
-        return Refuse(ask.id, 429, _text(key, refused, retry_after), retry_after)
+        return _refuse(ask, key, refused)
+
+    def foresee(self, ask: Ask) -> Refuse | None:
+        """Why it would not be admitted now; takes nothing."""
+        if not self.are_set(ask.key):
+            return None
+        key = self._keys.declared[ask.key]
+        refused = self._try(key)[1]
+        return refused and _refuse(ask, key, refused)
 
     def are_set(self, name: str) -> bool:
         """Whether the key has any."""
@@ -46,11 +52,16 @@ class RateLimits:
         if key is not None and key.tokens_per_minute is not None and tokens:
             self._spent[name] = charge(self._spent.get(name, Spent()), _rate(key), tokens, self._now())
 
+    def _try(self, key: ApiKey) -> tuple[Spent, Refused | None]:
+        return admit(self._spent.get(key.name, Spent()), _rate(key), self._now())
+
 
 def _rate(key: ApiKey) -> Rate:
     return Rate(key.requests_per_minute, key.tokens_per_minute)
 
 
-def _text(key: ApiKey, refused: Refused, retry_after: int) -> str:
+def _refuse(ask: Ask, key: ApiKey, refused: Refused) -> Refuse:
     allowed = key.requests_per_minute if refused.what == "requests" else key.tokens_per_minute
-    return f"the key {key.name!r} has used its {allowed} {refused.what} per minute, please try again in {retry_after} s"
+    retry_after = math.ceil(refused.wait)
+    text = f"the key {key.name!r} has used its {allowed} {refused.what} per minute, please try again in {retry_after} s"
+    return Refuse(ask.id, 429, text, retry_after)

@@ -16,6 +16,7 @@ from olladist.gateway.control.app import make_app
 from olladist.gateway.control.backends import LOCAL_ID
 from olladist.gateway.control.explanation import Explanation, NodeExplained, explain
 from olladist.gateway.control.keys import Keys
+from olladist.gateway.control.limits import RateLimits
 from olladist.gateway.control.modes import Serving
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.lease import Ask, Done, Grant, Refuse, Usage
@@ -40,6 +41,7 @@ async def gate(
         g.parts.dispatcher.strategy = strategy
         said = replace(g.parts.settings, admin_digest=digest_of(TOKEN.encode()))
         parts = replace(g.parts, settings=said, keys=keys or g.parts.keys)
+        parts.leases.observer.limits = RateLimits(parts.keys, parts.now)
         transport = httpx.ASGITransport(make_app(parts))
         client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
         async with client:
@@ -181,6 +183,19 @@ async def test_a_fallback_and_a_refusal_are_explained() -> None:
     assert refused.text.startswith("it would be refused with 503: model 'tiny' is on gpu1 only, which is drained")
     assert refused.nodes[0].verdict == "down"
     assert (local.goes, local.node) == ("node", "local")
+
+
+async def test_a_key_that_has_used_its_rate_is_told_so() -> None:
+    """As its next request would be, and to ask takes none of what is left."""
+    keys = Keys([ApiKey("ci", sha256="0" * 64, requests_per_minute=1)], {})
+    async with gate(holding(tag("tiny:latest")), keys=keys) as g:
+        before = [(await explained(g, key="ci")).goes for _ in range(3)]
+        assert g.parts.leases.observer.limits.admit(Ask(1, "tiny", "chat", key="ci")) is None
+        after = await explained(g, key="ci")
+
+    assert before == ["node"] * 3
+    assert after.goes == "refused"
+    assert after.text.startswith("it would be refused with 429: the key 'ci' has used its 1 requests per minute")
 
 
 async def test_what_nobody_knows_is_told_with_what_comes_near() -> None:

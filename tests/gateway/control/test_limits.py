@@ -34,6 +34,20 @@ def test_a_key_gets_its_requests_and_no_more() -> None:
     assert rates.admit(Ask(4, "tiny", "chat", key="ci")) is None
 
 
+def test_to_foresee_takes_nothing() -> None:
+    """However often it is asked, the next request gets what was told of it."""
+    rates, _, _ = limits(key("ci", requests=1))
+    ask = Ask(1, "tiny", "chat", key="ci")
+
+    assert [rates.foresee(ask) for _ in range(5)] == [None] * 5
+    assert rates.admit(ask) is None
+    told = rates.foresee(ask)
+    assert told is not None
+    assert told == rates.admit(ask)
+    assert rates.limited == {("ci", "requests"): 1}
+    assert rates.foresee(Ask(2, "tiny", "chat")) is None
+
+
 def test_keys_do_not_share() -> None:
     """What one key uses is not taken from another, nor from requests without a key."""
     rates, _, _ = limits(key("a", requests=1), key("b", requests=1), key("free"))
