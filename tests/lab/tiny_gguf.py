@@ -5,7 +5,7 @@
     tiny_gguf.py OUT.gguf --say "The sky is blue because air scatters short waves most."
 
 Load, prefill, decode, embeddings, /api/ps and the blob store are all real; the words are
-nonsense, or, with --say, that sentence word by word and then the end, whatever the prompt:
+nonsense without an end, or, with --say, that sentence word by word and then the end, whatever the prompt:
 one-hot embeddings, attention and feed-forward at zero, and an output matrix that maps each
 word to the next make a chain that a real runner walks. Words must be distinct (case counts).
 --mb grows the feed-forward weights until the file is about SIZE MB (0.5 MB without it), for
@@ -46,6 +46,13 @@ def chain(size: int, words: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return embedding, output
 
 
+def endless(embedding: np.ndarray, output: np.ndarray) -> None:
+    """Has the first dimension, which no layer writes to, say against the end: with random weights it would come after any word."""
+    embedding[:, 0] = 1
+    output[END] = 0
+    output[END, 0] = -100
+
+
 def write(path: str, seed: int, megabytes: float, say: str) -> None:
     words = say.split()
     if len(set(words)) < len(words):
@@ -58,6 +65,11 @@ def write(path: str, seed: int, megabytes: float, say: str) -> None:
 
     def weights(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape, dtype=np.float32) * np.float32(0 if words else 0.05)
+
+    def back(*shape: int) -> np.ndarray:
+        into = weights(*shape)
+        into[0] = 0
+        return into
 
     w = gguf.GGUFWriter(path, "llama")
     w.add_name(f"tiny-{seed}")
@@ -79,6 +91,8 @@ def write(path: str, seed: int, megabytes: float, say: str) -> None:
     w.add_eos_token_id(END)
     w.add_unk_token_id(0)
     embedding, output = chain(size, len(words), width) if words else (weights(size, width), weights(size, width))
+    if not words:
+        endless(embedding, output)
     w.add_tensor("token_embd.weight", embedding)
     w.add_tensor("output_norm.weight", np.ones(width, np.float32))
     w.add_tensor("output.weight", output)
@@ -86,11 +100,12 @@ def write(path: str, seed: int, megabytes: float, say: str) -> None:
         name = f"blk.{layer}."
         w.add_tensor(name + "attn_norm.weight", np.ones(width, np.float32))
         w.add_tensor(name + "ffn_norm.weight", np.ones(width, np.float32))
-        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+        for part in ("attn_q", "attn_k", "attn_v"):
             w.add_tensor(f"{name}{part}.weight", weights(width, width))
+        w.add_tensor(f"{name}attn_output.weight", back(width, width))
         w.add_tensor(name + "ffn_gate.weight", weights(hidden, width))
         w.add_tensor(name + "ffn_up.weight", weights(hidden, width))
-        w.add_tensor(name + "ffn_down.weight", weights(width, hidden))
+        w.add_tensor(name + "ffn_down.weight", back(width, hidden))
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
