@@ -5,7 +5,6 @@ disk of 700 MB.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -156,16 +155,13 @@ async def test_two_models_reach_three_hosts_and_a_second_sync_changes_nothing(la
     async with lab.connected() as to:
         plan = await to.plan(tiny, big)
         outcome = await to.sync(plan)
-        started = time.monotonic()
         again = await to.plan(tiny, big)
-        took = time.monotonic() - started
         said = await to.says(tiny), await to.says(big)
         listed = [await to.listed(name) for name in USERS]
 
     assert outcome == dict.fromkeys(USERS)
     assert sorted(step.describe().split()[0] for step in plan.steps) == ["copy"] * 4 + ["create"] * 2
     assert (again.steps, again.problems) == ((), ())
-    assert took < 5
     assert said == (dict.fromkeys(USERS, SENTENCE), dict.fromkeys(USERS, "Two hundred megabytes later."))
     for name in ("lab/tiny:v1", "lab/big:v1"):
         assert len({tags[name] for tags in listed}) == 1

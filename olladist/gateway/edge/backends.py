@@ -63,9 +63,12 @@ class Asker(Protocol):
 
 
 class Backend:
-    __slots__ = ("address", "fields", "id", "models", "node", "pool", "role", "running", "slots", "up")
+    """`slots` are those that one of `workers` may fill while it is alone: together they have them all, and fewer than `workers` more."""
 
-    def __init__(self, row: Row, mode: str) -> None:
+    __slots__ = ("_workers", "address", "fields", "id", "models", "node", "pool", "role", "running", "slots", "up")
+
+    def __init__(self, row: Row, mode: str, workers: int = 1) -> None:
+        self._workers = workers
         # The worker's own. `running` counts from the grant to the end of the response.
         self.pool = Pool()
         self.running: set[Asker] = set()
@@ -83,19 +86,20 @@ class Backend:
         self.id = row.id
         self.role = row.role
         self.up = row.up
-        self.slots = row.slots
+        self.slots = -(-row.slots // self._workers)
         self.models = frozenset(row.models)
         self.fields = b"X-Ollama-Node: %b\r\n" % field_value(row.node) + mode_fields(mode)
 
     def is_full(self, key: str) -> bool:
-        """Whether this worker alone fills its slots for the model; the Ollama beside the gateway takes all there is."""
+        """Whether this worker fills its part of the slots for the model; the Ollama beside the gateway takes all there is."""
         return self.role == "node" and sum(key_of(asker.model) == key for asker in self.running) >= self.slots
 
 
 class Backends:
-    """`mode` is "" until there was a table."""
+    """Those of one of `workers`. `mode` is "" until there was a table."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
+        self._workers = workers
         self.mode = ""
         self.late = False  # as Table's
         self._by_node: dict[str, Backend] = {}
@@ -121,7 +125,7 @@ class Backends:
         for row in table.backends:
             backend = known.pop(row.node, None)
             if backend is None:
-                backend = Backend(row, table.mode)
+                backend = Backend(row, table.mode, self._workers)
             else:
                 if backend.up and not row.up:
                     went_down.append(backend)

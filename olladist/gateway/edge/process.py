@@ -41,7 +41,7 @@ class Edge:
     """The connections of one worker: `start`, then `serve`; `drain` ends it."""
 
     def __init__(self, number: int, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
-        backends = Backends()
+        backends = Backends(max(1, settings.workers))
         leases = Leases(number, settings.lease_socket, backends)
         self.worker = Worker(settings, loop, backends, leases)
         self._certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None

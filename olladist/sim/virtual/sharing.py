@@ -1,9 +1,11 @@
 """Requests on one host that slow each other down: how far each is, and which gets to its next mark first.
 
 A GPU has one memory bus and a CPU its cores. Runners take turns as processes do, and what is in the slots of one runner runs in one
-batch (runner/llamarunner): so a request has its runner's part of the host, divided by those beside it in that runner.
+batch (runner/llamarunner): so a request has its runner's part of the host, divided by those beside it in that runner. A prompt is in one
+batch with one token of each answer beside it: next to nothing of it is theirs, and they stand still until it is through.
 """
 
+import math
 from collections import Counter
 from typing import NamedTuple
 
@@ -22,23 +24,31 @@ class Sharing:
         self.version = 0  # of what `next_mark` is told by: a mark of another version is none any more
         self._degree = degree
         self._models: dict[int, str] = {}
+        self._reading: set[int] = set()
         self._left: dict[int, float] = {}  # seconds that it would take alone
         self._slower: dict[int, float] = {}  # so many times
         self._now = 0.0
 
-    def begin(self, number: int, model: str, seconds: float, now: float) -> None:
-        """The request runs, and would be at its mark in so many seconds if it were alone."""
+    def begin(self, number: int, model: str, seconds: float, now: float, *, reads: bool = False) -> None:
+        """The request runs, and would be at its mark in so many seconds if it were alone. `reads`: it does its prompt."""
         self._pass(now)
         self._models[number], self._left[number] = model, seconds
+        if reads:
+            self._reading.add(number)
         self._divide()
 
     def leave(self, number: int, now: float) -> None:
         self._pass(now)
         del self._models[number], self._left[number]
+        self._reading.discard(number)
         self._divide()
 
     def next_mark(self) -> Mark | None:
-        marks = (Mark(self._now + left * self._slower[number], number) for number, left in self._left.items())
+        marks = (
+            Mark(self._now + left * self._slower[number], number)
+            for number, left in self._left.items()
+            if self._slower[number] < math.inf
+        )
         return min(marks, default=None)
 
     def _pass(self, now: float) -> None:
@@ -48,7 +58,12 @@ class Sharing:
 
     def _divide(self) -> None:
         self.version += 1
+        runners = len(set(self._models.values()))
         beside = Counter(self._models.values())
+        reading = Counter(self._models[number] for number in self._reading)
         self._slower = {
-            number: 1.0 + self._degree * (len(beside) * beside[model] - 1) for number, model in self._models.items()
+            number: math.inf
+            if self._degree and reading[model] and number not in self._reading
+            else 1.0 + self._degree * (runners * (reading[model] or beside[model]) - 1)
+            for number, model in self._models.items()
         }

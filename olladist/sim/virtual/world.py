@@ -111,15 +111,15 @@ class World(Generic[PlacementT]):
                 attempt = self._tries[thing.number]
                 attempt.running, attempt.began = thing, self.now
                 if host.host.sharing:
-                    self._run_beside(host, thing.number, thing.prompt)
+                    self._run_beside(host, thing.number, thing.prompt, reads=True)
                     continue
                 self._at(self.now + thing.prompt, self._first, thing.number, attempt)
                 self._at(self.now + thing.prompt + thing.output, self._finish, thing.number, attempt)
 
-    def _run_beside(self, host: VirtualHost, number: int, seconds: float) -> None:
+    def _run_beside(self, host: VirtualHost, number: int, seconds: float, *, reads: bool = False) -> None:
         """As `_begin`, where others make it slower: who comes or goes changes when each gets to its next token."""
         sharing = self._shared.setdefault(host.number, Sharing(host.host.sharing))
-        sharing.begin(number, self.scenario.jobs[number].model, seconds, self.now)
+        sharing.begin(number, self.scenario.jobs[number].model, seconds, self.now, reads=reads)
         self._expect(sharing)
 
     def _expect(self, sharing: Sharing) -> None:

@@ -158,18 +158,14 @@ async def test_a_killed_node_goes_down_and_comes_back() -> None:
         assert all(keys == {parse_name("new").key} for state, keys in states if state is not State.DOWN)
 
 
-async def test_a_host_without_power_is_down_within_the_sum() -> None:
-    """Something that accepts and never answers is down after wait, timeout, pause and timeout."""
+async def test_a_host_without_power_goes_down() -> None:
+    """Something that accepts and never answers; after how long is scheduling.health's, in virtual time."""
     node = Node()
     node.holds(tag("tiny"))
     pace = replace(FAST, probe_timeout=SHORT)
     async with running(node), probing(node.backend(), pace=pace) as probed:
         node.answers = dict.fromkeys(node.answers, HANG)
-        began = time.monotonic()
         await wait_until(probed.is_(State.DOWN), "down")
-
-        limit = pace.probe_every + 2 * pace.probe_timeout + pace.recheck_after
-        assert time.monotonic() - began < limit + 5  # for a busy machine
 
 
 async def test_lost_requests_are_followed_by_a_probe_at_once() -> None:

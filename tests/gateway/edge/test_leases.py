@@ -289,6 +289,17 @@ def test_a_backend_that_left_the_table_takes_no_more() -> None:
     assert not gone.pool.is_open
 
 
+@given(st.integers(1, 64), st.integers(1, 16))
+def test_workers_that_are_alone_share_the_slots(slots: int, workers: int) -> None:
+    """None is left over, and no worker is without one; only what does not divide is given out once too often."""
+    backends = Backends(workers)
+    backends.apply(Table(1, "distributed", (Row(0, "a", "x:1", slots, up=True, models=(MODEL,)),)))
+    (share,) = (backend.slots for backend in backends)
+
+    assert share >= 1
+    assert slots <= share * workers < slots + workers
+
+
 def test_a_name_cannot_add_a_header() -> None:
     """Whatever stands in a table, a header value is one line."""
     backend = Backend(row(0, "evil\r\nX: y"), "distributed\r\n")

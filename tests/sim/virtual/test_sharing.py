@@ -32,11 +32,37 @@ def test_runners_share_first_and_then_their_slots() -> None:
     assert sharing.next_mark() == Mark(3.0, 1)  # half is done, and there are two
 
 
+def test_a_prompt_stops_the_answers_in_its_runner() -> None:
+    """It takes what it takes alone, and they go on from where they were; those of another runner are as slow as ever."""
+    sharing = Sharing(1.0)
+    sharing.begin(1, "a", 2.0, 0.0)
+    sharing.begin(2, "a", 3.0, 1.0, reads=True)
+    assert sharing.next_mark() == Mark(4.0, 2)
+    sharing.leave(2, 4.0)
+    assert sharing.next_mark() == Mark(5.0, 1)
+
+    sharing = Sharing(1.0)
+    sharing.begin(1, "a", 2.0, 0.0)
+    sharing.begin(2, "b", 2.0, 0.0, reads=True)
+    assert sharing.next_mark() == Mark(4.0, 1)
+
+
+def test_prompts_in_one_runner_share_it() -> None:
+    """They are in one batch."""
+    sharing = Sharing(1.0)
+    sharing.begin(1, "a", 1.0, 0.0, reads=True)
+    sharing.begin(2, "a", 2.0, 0.0, reads=True)
+    assert sharing.next_mark() == Mark(2.0, 1)
+
+    sharing.leave(1, 2.0)
+    assert sharing.next_mark() == Mark(3.0, 2)
+
+
 def test_without_sharing_nobody_is_slower() -> None:
     """Slots of their own."""
     sharing = Sharing(0.0)
     sharing.begin(1, "a", 2.0, 0.0)
-    sharing.begin(2, "a", 2.5, 1.0)
+    sharing.begin(2, "a", 2.5, 1.0, reads=True)
 
     assert sharing.next_mark() == Mark(2.0, 1)
 
