@@ -113,12 +113,21 @@ def screen(side: Side, step: Step | str) -> tuple[int, list[str]]:
     return shown.status, lines
 
 
+def may_be_chance(step: Step | str) -> bool:
+    """A real Ollama unloads in the background, and its command may draw over the first word of an answer with what still turns.
+
+    What changes nothing when it is done again; `--insecure` may pull.
+    """
+    command = step if isinstance(step, str) else step.command
+    return command.split()[0] in {"ps", "run"} and "--insecure" not in command
+
+
 def both(sides: tuple[Side, Side], step: Step | str) -> tuple[tuple[int, list[str]], tuple[int, list[str]]]:
-    """Screens of the two; a real Ollama unloads in the background, so `ps` is asked until that is over."""
+    """Screens of the two; taken anew for a while where they differ and that may be chance."""
     deadline = time.monotonic() + 10
     while True:
         want, got = screen(sides[0], step), screen(sides[1], step)
-        if want == got or step != "ps" or time.monotonic() > deadline:
+        if want == got or not may_be_chance(step) or time.monotonic() > deadline:
             return want, got
 
 
