@@ -8,7 +8,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -41,11 +41,15 @@ class _Front(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self._body()
-        behind = http.client.HTTPConnection(_BEHIND, self.port, timeout=30)
         headers = {key: value for key, value in self.headers.items() if key.lower() not in _OWN}
-        behind.request(self.command, self.path, body, {**headers, "Host": self.headers["Host"]})
-        answer = behind.getresponse()
-        content = answer.read()
+        with closing(http.client.HTTPConnection(_BEHIND, self.port, timeout=30)) as behind:
+            behind.request(self.command, self.path, body, {**headers, "Host": self.headers["Host"]})
+            answer = behind.getresponse()
+            content = answer.read()
+        with suppress(ConnectionError):  # who asked may have lost its power
+            self._answer(answer, content)
+
+    def _answer(self, answer: http.client.HTTPResponse, content: bytes) -> None:
         self.send_response(answer.status)
         for key, value in answer.getheaders():
             if key.lower() not in _OWN | {"content-length"}:
@@ -54,7 +58,6 @@ class _Front(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length)
         self.end_headers()
         self.wfile.write(content)
-        behind.close()
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
