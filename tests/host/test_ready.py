@@ -34,7 +34,7 @@ async def test_a_server_that_never_will_is_given_up_early_with_its_log(port: int
     logs = "printf 'starting\\nError: mkdir /data/models: permission denied\\n'"
 
     with pytest.raises(HostError) as caught:
-        await ready(port, probe="echo it has failed", logs=logs).execute(LocalRunner("gpu1"))
+        await ready(port, probe="echo it has failed", logs=logs, patience=3600).execute(LocalRunner("gpu1"))
 
     assert str(caught.value) == (
         f"gpu1: ollama.service on port {port} does not run: it has failed; the last lines of its log:\n"

@@ -2,12 +2,12 @@
 
 import asyncio
 import sys
-import time
 from typing import Any
 
 import ollama
 
 from tests.lab.conformance.clients.steps import say, steps
+from tests.lab.waiting import wait_until
 
 
 def _failed(error: Exception) -> dict[str, Any]:
@@ -17,8 +17,8 @@ def _failed(error: Exception) -> dict[str, Any]:
 def _unloaded(url: str, model: str) -> None:
     """Ollama unloads in the background, and lists what it is closing until that is over (server/sched.go)."""
     client = ollama.Client(url)
-    while any((each.model or "").removesuffix(":latest") == model for each in client.ps().models):
-        time.sleep(0.02)
+    name = f"{model}:latest"
+    wait_until(lambda: all(each.model != name for each in client.ps().models), f"{model} is out of memory")
 
 
 def plain(url: str, registry: str, gguf: str) -> None:
