@@ -6,11 +6,12 @@ READY = $(VENV)/.ready
 PLAYS = $(VENV)/.plays
 MEASURES = $(VENV)/.measures
 
-.PHONY: help demo test lab-test lint format bench clean
+.PHONY: help demo test readers lab-test lint format bench clean
 
 help:
 	@echo "make demo      a whole fleet on this machine: no GPU, no root, no network"
 	@echo "make test      everything that needs only Python (under 5 minutes on 2 cores)"
+	@echo "make readers   of these what reads bytes from outside, for a Python of your choice: make readers PYTHON=... VENV=..."
 	@echo "make lab-test  real hosts, real OpenSSH, real Ollama; needs root on Debian"
 	@echo "make lint      ruff, mypy --strict, import-linter"
 	@echo "make bench     every figure of docs/performance.md, measured on this machine"
@@ -31,6 +32,10 @@ demo: $(PLAYS)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not lab" -n 2
+
+# What reads bytes from outside: another Python must not read them otherwise.
+readers: $(READY)
+	$(BIN)/python -m pytest tests/test_patterns.py tests/ollama tests/gateway/edge -m "not lab" -n 2
 
 lab-test: $(READY)
 	tests/lab/prepare

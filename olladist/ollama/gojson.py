@@ -19,7 +19,9 @@ _TOO_MANY = "the request body has too many values"
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ESCAPE = r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
-_STRING_START = rf'"[^"\\\x00-\x1f]*+(?:{_ESCAPE}[^"\\\x00-\x1f]*+)*+'
+# What is repeated possessively is atomic: where it could be tried in two ways, CPython before 3.11.5 (Debian 12 has 3.11.2) does not go
+# back to where a repetition that failed has begun (gh-106052). Greedy repetition would remember 200 bytes for each of a million values.
+_STRING_START = rf'"[^"\\\x00-\x1f]*+(?>{_ESCAPE}[^"\\\x00-\x1f]*+)*+'
 _NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
 _PLAIN = rf'(?:{_STRING_START}"|{_NUMBER}|true|false|null)'
 _WS = r"[ \t\r\n]*+"
@@ -28,8 +30,8 @@ _string_start = re.compile(_STRING_START)
 _string = re.compile(rf'{_STRING_START}"')
 _number = re.compile(_NUMBER)
 _plain = re.compile(_WS + _PLAIN)
-_plain_items = re.compile(rf"(?:{_WS}{_PLAIN}{_WS},)*+")
-_plain_members = re.compile(rf'(?:{_WS}{_STRING_START}"{_WS}:{_WS}{_PLAIN}{_WS},)*+')
+_plain_items = re.compile(rf"(?>{_WS}{_PLAIN}{_WS},)*+")
+_plain_members = re.compile(rf'(?>{_WS}{_STRING_START}"{_WS}:{_WS}{_PLAIN}{_WS},)*+')
 _surrogate = re.compile("[\ud800-\udfff]")
 
 

@@ -14,7 +14,8 @@ import msgspec
 # RFC 9110 §5.6.2 token, §5.5 field-value: all but control characters, the tab allowed. RFC 9112 §5.2 obs-fold cannot match:
 # each line begins with a name.
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_FIELDS: Final = re.compile(rb"(?:" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n")
+# What is repeated is atomic, for a possessive group is not safe in every CPython 3.11 (ollama/gojson.py).
+_FIELDS: Final = re.compile(rb"(?>" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n")
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n")
 # What makes a head wrong however it goes on: control characters, CR without LF, LF without CR.
 _HOPELESS: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n")
