@@ -7,8 +7,11 @@ Options: `--quick` fewer and smaller rounds, `--only olladist,haproxy` those pro
 """
 
 import argparse
+import platform
+import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 
 from bench import faults, fleet, gateway, placement, python, queueing, soak, streams, tunnels
 
@@ -49,6 +52,23 @@ parser.add_argument("--seed", type=int, default=1)
 options: argparse.Namespace = parser.parse_args()
 if unknown := set(options.tables) - set(TABLES):
     parser.error(f"no such table: {', '.join(sorted(unknown))}")
+
+
+def _first_line(*words: str) -> str:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:
+        return f"no {words[0]}"
+    return (done.stdout or done.stderr).partition("\n")[0].strip()
+
+
+def measured_with() -> str:
+    """What the figures hang on besides the code: two builds of one version of Python differ by a fifth."""
+    python = f"Python {platform.python_version()}, built {platform.python_build()[1]} with {platform.python_compiler()}"
+    return "; ".join([python, f"uvloop {version('uvloop')}", _first_line("haproxy", "-v"), _first_line("nginx", "-v")])
+
+
+print(measured_with())
 status = 0
 for name in options.tables or [table for table in TABLES if table not in BY_NAME]:
     try:

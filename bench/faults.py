@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import cpu, proxies, stub
+from bench import cpu, markdown, proxies, stub
 from bench.load import Load, request
 from bench.processes import LOAD_CORE, backends
 from bench.proxies import KEY, Proxy
@@ -181,15 +181,13 @@ def run(sizes: Sizes) -> Trial:
 
 
 def table(trial: Trial) -> str:
-    rows = [
-        f"| {trial.sizes.streams} streams | streams lost | new requests served | failed | slowest | longest time without one served |"
-    ]
-    rows.append("|---|---|---|---|---|---|")
+    head = [f"{trial.sizes.streams} streams", "streams lost", "new requests served", "failed", "slowest"]
+    rows = []
     ends = [phase.since for phase in trial.phases[1:]] + [trial.ended]
     for phase, until in zip(trial.phases, ends, strict=True):
         failed = ", ".join(f"{count} × {what}" for what, count in phase.failed.items()) or "0"
         slowest = max((took for _, took in phase.served), default=float("nan"))
         cells = [str(phase.lost), str(len(phase.served)), failed, f"{slowest:.2f} s", f"{phase.gap(until):.2f} s"]
-        rows.append(f"| {phase.name} | {' | '.join(cells)} |")
-    rows.append(f"\nThe worker that was killed had {trial.phases[-1].lost} of the streams; all others were whole.")
-    return "\n".join(rows)
+        rows.append([phase.name, *cells])
+    text = markdown.table([*head, "longest time without one served"], rows)
+    return f"{text}\n\nThe worker that was killed had {trial.phases[-1].lost} of the streams; all others were whole."

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import markdown
 from olladist.sim.hosts import running
 from olladist.sim.release import pack_simulated
 
@@ -96,8 +97,7 @@ def run() -> dict[str, Times]:
 
 
 def table(results: dict[str, Times]) -> str:
-    rows = ["| command, nothing to change | wall | CPU of olladist |", "|---|---|---|"]
-    rows += [f"| {name} | {times.wall:.2f} s | {times.cpu:.2f} s |" for name, times in results.items()]
+    rows = [[name, f"{times.wall:.2f} s", f"{times.cpu:.2f} s"] for name, times in results.items()]
+    text = markdown.table(["command, nothing to change", "wall", "CPU of olladist"], rows)
     one, many = results["up, 1 host"], results[f"up, {HOSTS} hosts"]
-    rows.append(f"\n`up` on {HOSTS} hosts against one: {many.wall / one.wall:.1f} times the wall time.")
-    return "\n".join(rows)
+    return f"{text}\n\n`up` on {HOSTS} hosts against one: {many.wall / one.wall:.1f} times the wall time."

@@ -6,13 +6,14 @@ The proxy runs alone on one core, load generator and backends on another. A run 
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import cpu, proxies
+from bench import cpu, markdown, proxies
 from bench.load import Load, Result, loaded, quantile
 from bench.processes import LOAD_CORE, backends
 from bench.proxies import KEY
+from bench.rounds import least
 from olladist.sim.hosts import free_ports
 
 BACKENDS = 3
@@ -99,27 +100,34 @@ def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
     return {name: least(rounds) for name, rounds in costs.items()}
 
 
-def least(rounds: list[Cost]) -> Cost:
-    """Of each figure the least of all rounds, for others' work on the machine only adds to them."""
-    return Cost(**{each.name: min(getattr(cost, each.name) for cost in rounds) for each in fields(Cost)})
-
-
 def table(costs: dict[str, Cost]) -> str:
-    rows = ["| proxy | generate | embed | line, 50/s | line, flood | memory |", "|---|---|---|---|---|---|"]
-    for name, cost in costs.items():
-        if name != "direct":
-            cells = [f"{cost.generate:.1f} µs", f"{cost.embed:.1f} µs", f"{cost.paced_line:.2f} µs"]
-            cells += [f"{cost.flood_line:.2f} µs", f"{cost.memory:.0f} MB"]
-            rows.append(f"| {name} | {' | '.join(cells)} |")
-    rows += ["", "| first byte, 200 streams | warm p50 / p99 | cold p50 / p99 | burst p50 / p99 | line p99 |"]
-    rows.append("|---|---|---|---|---|")
-    for name, cost in costs.items():
-        pairs = [(cost.warm_p50, cost.warm_p99), (cost.cold_p50, cost.cold_p99), (cost.burst_p50, cost.burst_p99)]
-        cells = [f"{p50:.2f} / {p99:.2f} ms" for p50, p99 in pairs]
-        rows.append(f"| {name} | {' | '.join(cells)} | {cost.line_p99:.2f} ms |")
-    rows.append("")
-    rows += [ratios(costs, other) for other in ("HAProxy", "nginx", "aiohttp") if {other, "olladist"} <= set(costs)]
-    return "\n".join(rows)
+    cpu_head = ["proxy", "generate", "embed", "line, 50/s", "line, flood", "memory"]
+    cpu_rows = [
+        [
+            name,
+            f"{cost.generate:.1f} µs",
+            f"{cost.embed:.1f} µs",
+            f"{cost.paced_line:.2f} µs",
+            f"{cost.flood_line:.2f} µs",
+            f"{cost.memory:.0f} MB",
+        ]
+        for name, cost in costs.items()
+        if name != "direct"
+    ]
+    first_head = ["first byte, 200 streams", "warm p50 / p99", "cold p50 / p99", "burst p50 / p99", "line p99"]
+    first_rows = [
+        [
+            name,
+            f"{cost.warm_p50:.2f} / {cost.warm_p99:.2f} ms",
+            f"{cost.cold_p50:.2f} / {cost.cold_p99:.2f} ms",
+            f"{cost.burst_p50:.2f} / {cost.burst_p99:.2f} ms",
+            f"{cost.line_p99:.2f} ms",
+        ]
+        for name, cost in costs.items()
+    ]
+    others = [other for other in ("HAProxy", "nginx", "aiohttp") if {other, "olladist"} <= set(costs)]
+    tables = markdown.table(cpu_head, cpu_rows), markdown.table(first_head, first_rows)
+    return "\n\n".join([*tables, "\n".join(ratios(costs, other) for other in others)])
 
 
 def ratios(costs: dict[str, Cost], other: str) -> str:

@@ -12,6 +12,7 @@ from typing import cast
 
 import uvloop
 
+from bench import markdown
 from bench.load import Load, request
 from bench.proxies import KEY
 from olladist.gateway.access import digest_of
@@ -210,5 +211,5 @@ def run(sizes: Sizes) -> dict[str, tuple[float, float]]:
 
 
 def table(costs: dict[str, tuple[float, float]]) -> str:
-    rows = ["| Python alone | in a loop | caches cold |", "|---|---|---|"]
-    return "\n".join([*rows, *(f"| {name} | {loop:.1f} µs | {cold:.0f} µs |" for name, (loop, cold) in costs.items())])
+    rows = [[name, f"{loop:.1f} µs", f"{cold:.0f} µs"] for name, (loop, cold) in costs.items()]
+    return markdown.table(["Python alone", "in a loop", "caches cold"], rows)

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import cpu, proxies
+from bench import cpu, markdown, proxies
 from bench.load import Load, loaded, loading, quantile
 from bench.processes import LOAD_CORE, backends, free_port
 from bench.proxies import ADMIN, KEY, KEYS, Proxy
@@ -150,17 +150,18 @@ def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
 
 def table(costs: dict[str, Cost], sizes: Sizes) -> str:
     slots = sizes.slots * BACKENDS
+    head = [f"{sizes.waiting} wait for {slots} slots", "memory of one that waits", "until all wait"]
+    head += ["free slot to next request p50 / p99", "CPU of a request", "until all are served"]
     rows = [
-        f"| {sizes.waiting} wait for {slots} slots | memory of one that waits | until all wait | free slot to next request p50 / p99 | CPU of a request | until all are served |"
-    ]
-    rows.append("|---|---|---|---|---|---|")
-    for name, cost in costs.items():
-        cells = [
+        [
+            name,
             f"{cost.request / 1024:.1f} KiB",
             f"{cost.accepted:.1f} s",
             f"{cost.next_p50:.2f} / {cost.next_p99:.2f} ms",
+            f"{cost.cpu:.0f} µs",
+            f"{cost.took:.1f} s",
         ]
-        cells += [f"{cost.cpu:.0f} µs", f"{cost.took:.1f} s"]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    rows.append(f"\nNothing was lost or refused. All slots busy without a pause: {sizes.waiting * HOLD / slots:.1f} s.")
-    return "\n".join(rows)
+        for name, cost in costs.items()
+    ]
+    busy = f"Nothing was lost or refused. All slots busy without a pause: {sizes.waiting * HOLD / slots:.1f} s."
+    return f"{markdown.table(head, rows)}\n\n{busy}"

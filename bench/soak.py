@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from bench import markdown
 from bench.cpu import tree
 from olladist.demo.shell import Shell
 from olladist.demo.stage import HOSTS, SENTENCES, Stage, set_up
@@ -256,15 +257,6 @@ def run(sizes: Sizes, seed: int) -> Night:
 
 def table(night: Night) -> str:
     events = Counter(re.sub(r"gpu\d", "a host", what) for _, what in night.done)
-    rows = [
-        "| what happened | times |",
-        "|---|---|",
-        *(f"| {what} | {count} |" for what, count in sorted(events.items())),
-    ]
-    rows += [
-        "",
-        "| how requests ended | |",
-        "|---|---|",
-        *(f"| {end} | {count} |" for end, count in sorted(night.ends.items())),
-    ]
-    return "\n".join(rows)
+    happened = markdown.table(["what happened", "times"], [[what, str(n)] for what, n in sorted(events.items())])
+    ended = markdown.table(["how requests ended", ""], [[end, str(n)] for end, n in sorted(night.ends.items())])
+    return f"{happened}\n\n{ended}"

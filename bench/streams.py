@@ -10,13 +10,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import cpu, proxies
+from bench import cpu, markdown, proxies
 from bench.load import Load, loaded, loading, quantile
 from bench.processes import LOAD_CORE, backends
 from bench.proxies import KEY, Proxy
+from bench.rounds import of_each
 from olladist.sim.hosts import free_ports
 
 BACKENDS, WORKERS = 3, 2
@@ -96,21 +97,14 @@ def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
                 directory = Path(scratch) / f"{name}-{number}"
                 with proxies.started(name, directory, ports, workers=WORKERS) as proxy:
                     costs[name].append(measure(proxy, sizes))
-    return {name: median(rounds) for name, rounds in costs.items()}
-
-
-def median(rounds: Sequence[Cost]) -> Cost:
-    names = Cost.__slots__
-    return replace(rounds[0], **{name: statistics.median(getattr(cost, name) for cost in rounds) for name in names})
+    return {name: of_each(rounds, statistics.median) for name, rounds in costs.items()}
 
 
 def table(costs: dict[str, Cost], sizes: Sizes) -> str:
-    rows = [
-        f"| {sizes.streams} streams, a line every {sizes.every:g} s | memory of a stream | idle | CPU of a line | delay of a line p50 / p99 |"
-    ]
-    rows.append("|---|---|---|---|---|")
+    head = [f"{sizes.streams} streams, a line every {sizes.every:g} s", "memory of a stream", "idle", "CPU of a line"]
+    rows = []
     for name, cost in costs.items():
         cells = [f"{cost.stream / 1024:.1f} KiB", f"{cost.idle / 1e6:.0f} MB", f"{cost.line:.1f} µs"]
         delay = f"{cost.delay_p50:.2f} / {cost.delay_p99:.2f} ms"
-        rows.append(f"| {name} | {' | '.join(cells if name != 'direct' else ['', '', ''])} | {delay} |")
-    return "\n".join(rows)
+        rows.append([name, *(cells if name != "direct" else ["", "", ""]), delay])
+    return markdown.table([*head, "delay of a line p50 / p99"], rows)

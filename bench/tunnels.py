@@ -6,15 +6,15 @@ tunnels share the other core. The cipher is chosen as an operator would: in ~/.s
 
 import os
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import cpu, proxies
+from bench import cpu, markdown, proxies
 from bench.load import Load, Result, loaded, quantile
 from bench.processes import LOAD_CORE, backends, free_port
 from bench.proxies import KEY, Proxy
+from bench.rounds import least
 from olladist.sim.hosts import ThrowawayHosts
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
@@ -118,22 +118,16 @@ def run(sizes: Sizes) -> dict[str, Cost]:
     return {name: least(rounds) for name, rounds in costs.items()}
 
 
-def least(rounds: Sequence[Cost]) -> Cost:
-    """Of each figure the least of all rounds, for others' work on the machine only adds to them."""
-    return Cost(**{each.name: min(getattr(cost, each.name) for cost in rounds) for each in fields(Cost)})
-
-
 def table(costs: dict[str, Cost]) -> str:
+    head = ["tunnel, cipher", "CPU of a request: gateway + ssh (sshd)", "of a line: gateway + ssh (sshd)"]
     rows = [
-        "| tunnel, cipher | CPU of a request: gateway + ssh (sshd) | of a line: gateway + ssh (sshd) | first byte p50 / p99 | line p50 / p99 |"
-    ]
-    rows.append("|---|---|---|---|---|")
-    for name, cost in costs.items():
-        cells = [
+        [
+            name,
             f"{cost.request:.0f} + {cost.request_ssh:.0f} ({cost.request_sshd:.0f}) µs",
             f"{cost.line:.1f} + {cost.line_ssh:.1f} ({cost.line_sshd:.1f}) µs",
             f"{cost.first_p50:.2f} / {cost.first_p99:.2f} ms",
             f"{cost.line_p50:.2f} / {cost.line_p99:.2f} ms",
         ]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+        for name, cost in costs.items()
+    ]
+    return markdown.table([*head, "first byte p50 / p99", "line p50 / p99"], rows)
