@@ -3,7 +3,8 @@
 A worker asks for a backend before each inference request and says how it went; the control process grants, refuses,
 and pushes the table that workers fall back on while it is away. `ask.id` is unique within a worker and names the lease
 until its `Done`: every Ask ends in exactly one Done, even when it was refused or the client left. A lease that was granted
-`again` may serve further requests, told of by Used, and ends in a Done like any other. A request that is
+`again` may serve further requests, told of by Used, and ends in a Done like any other: soon after the last of them, or when a Recall has
+come, which is answered by a Recalled once those that were idle are back. A request that is
 tried again is a new Ask with a new id. A Done may cross the Grant for the same id on the wire, when the client leaves.
 """
 
@@ -67,6 +68,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
     options: str = ""  # those that make Ollama load the model anew where others are in use, "" for none
     only: str = ""  # "": whoever can; "fallback": what stands in, for enough have failed; "cache": a kept answer, for two have died
     load: bool = False  # there is nothing to answer: the model is just to be in memory
+    begins: bool = False  # the first turn of its conversation: no node has any of it in a cache yet
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -114,12 +116,13 @@ OUTCOMES = (
 
 
 class Use(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A request that was served with status 200; all is as in Done."""
+    """A request that was served with status 200; all is as in Done. `near` as the affinity of an Ask."""
 
     first_byte: float
     duration: float
     received: int
     usage: Usage = NO_USAGE
+    near: int = 0
 
 
 class Used(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=11):
@@ -159,7 +162,7 @@ class Grant(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
     final: bool = False  # nobody has the model: this node says so in its own words, and no other is asked
     first: bool = False  # the node has to load the model: send a First when the answer begins
     position: int = 0  # it has waited, and that was its place in the queue of its model when it came; a header field
-    again: bool = False  # the worker may go on to hold the lease, for a moment or until a Recall, and serve requests like this one
+    again: bool = False  # until a Recall the worker may serve requests like this one with it, one after the other
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -203,6 +206,10 @@ class Recall(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=12):
     """Somebody waits: no lease may be held any longer than its request runs. It is good for all that were granted before it."""
 
 
+class Recalled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=13):
+    """The answer to a Recall: what was idle has been given back before this."""
+
+
 COUNTED = (
     "connections",  # accepted
     "bad_request",  # 400, 408, 413, 431, 501: the request itself
@@ -222,7 +229,7 @@ class Refuse(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6):
     retry_after: int = 0
 
 
-ToControl: TypeAlias = Hello | Ask | Done | Used | Keep | Tally | First
+ToControl: TypeAlias = Hello | Ask | Done | Used | Keep | Tally | First | Recalled
 ToWorker: TypeAlias = Table | Grant | Refuse | Access | Recall
 
 

@@ -65,8 +65,8 @@ _NANOSECOND = 1e-9
 class ModelRequest(msgspec.Struct, frozen=True):
     """`load` and `unload`: there is nothing to answer, the model is just to be loaded, or to leave memory at once.
 
-    `near` is the same number for all turns of a conversation, 0 where that cannot be told. `options` are those with which a
-    runner is started, "" for none: with others Ollama loads the model anew.
+    `near` is the same number for all turns of a conversation, 0 where that cannot be told; `begins`: this is the first of them.
+    `options` are those with which a runner is started, "" for none: with others Ollama loads the model anew.
     """
 
     model: str
@@ -74,6 +74,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
     load: bool = False
     unload: bool = False
     near: int = 0
+    begins: bool = False
     options: str = ""
 
 
@@ -102,8 +103,10 @@ def read_body(body: bytes, route: Route) -> ModelRequest:
 
 def _of_usual(usual: _Read, content: msgspec.Raw | None, route: Route) -> ModelRequest:
     """Most bodies: none but the keys that all clients send, and what counts of them of its own type."""
-    model = next((text for key in route.model_keys if (text := getattr(usual, key))), "")
-    near = conversation(bytes(usual.messages)) if usual.messages else 0
+    model = ""
+    for key in route.model_keys:
+        model = model or getattr(usual, key)
+    near, begins = conversation(bytes(usual.messages)) if usual.messages else _NO_CONVERSATION
     options = runner_options(usual.options) if usual.options else ""
     stream = route.streams if usual.stream is msgspec.UNSET or route.streams is None else usual.stream
     if content is None or (content and not _is_empty(content)):
@@ -111,7 +114,7 @@ def _of_usual(usual: _Read, content: msgspec.Raw | None, route: Route) -> ModelR
     else:
         unload = _is_zero_duration(bytes(usual.keep_alive or _NULL))
         load = not unload
-    return ModelRequest(model, bool(stream), load, unload, near, options)
+    return ModelRequest(model, bool(stream), load, unload, near, begins, options)
 
 
 def _of_any(body: bytes, route: Route) -> ModelRequest:
@@ -119,9 +122,9 @@ def _of_any(body: bytes, route: Route) -> ModelRequest:
         members = _raw_members.decode(body)
         if members.keys() <= _USUAL_KEYS or not _oddly_spelled(members, _keys_of(route)):
             model = _first_string(members, route.model_keys)
-            near = conversation(bytes(members.get("messages", b"")))
+            near, begins = conversation(bytes(members.get("messages", b"")))
             options = runner_options(members["options"]) if "options" in members else ""
-            return ModelRequest(model, _streams(members, route), *_purpose(members, route), near, options)
+            return ModelRequest(model, _streams(members, route), *_purpose(members, route), near, begins, options)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NeedsGo):
         pass
     return _as_go_reads(body, route)
@@ -140,17 +143,24 @@ def runner_options(raw: bytes) -> str:
     return ",".join(f"{name}={bytes(options[name]).decode()}" for name in RUNNER_OPTIONS if name in options)
 
 
-def conversation(messages: bytes) -> int:
-    """A number for the beginning of `messages`, up to the first that is a user's: later turns send the same again.
+_NO_CONVERSATION = 0, False
+# What stands behind the last message.
+_NO_MORE = re.compile(rb"[ \t\r\n]*\][ \t\r\n]*")
+
+
+def conversation(messages: bytes) -> tuple[int, bool]:
+    """A number for the beginning of `messages`, up to the first that is a user's: later turns send the same again; and whether that is all.
 
     An Ollama that has answered one turn has its prompt in a cache, which is worth going back for. What looks like one conversation and
-    is two costs nothing but that.
+    is two costs nothing but that, nor does a first turn that is not seen to be one.
     """
     user = messages.find(b'"user"', 0, _BEGINNING)
     if user < 0:
-        return 0
+        return _NO_CONVERSATION
     end = messages.find(b"}", user, user + _BEGINNING)
-    return int.from_bytes(blake2b(messages[: end if end >= 0 else user + _BEGINNING], digest_size=7).digest(), "little")
+    beginning = messages[: end if end >= 0 else user + _BEGINNING]
+    begins = end >= 0 and _NO_MORE.fullmatch(messages, end + 1) is not None
+    return int.from_bytes(blake2b(beginning, digest_size=7).digest(), "little"), begins
 
 
 class _NeedsGo(Exception):

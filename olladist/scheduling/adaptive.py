@@ -291,15 +291,29 @@ class Adaptive:
         """The machine whose slot a request has, and for which model."""
         return self._bound.get(ticket)
 
-    def again(self, ticket: int, count: int, now: float) -> str | None:
-        """So many more requests of the same kind took the slot over, one after the other; returns their model."""
+    def again(self, ticket: int, nears: Collection[int], now: float) -> str | None:
+        """More requests of the same kind took the slot over, one after the other, of these conversations; returns their model."""
         number, name = self._bound.get(ticket, (-1, ""))
         machine = self.machines.get(number)
         if machine is None or name not in machine.runners:
             return None
         machine.runners[name].running[ticket] = now
-        self._models[name].count(now, count)
+        self._models[name].count(now, len(nears))
+        for near in filter(None, nears):
+            self._own(near, number)
         return name
+
+    def is_well_placed(self, ticket: int) -> bool:
+        """Whether the slot of a request is still one to be given, and none that is free is on a machine that is much faster."""
+        number, name = self._bound.get(ticket, (-1, ""))
+        machine = self.machines.get(number)
+        runner = machine.runners.get(name) if machine else None
+        if machine is None or runner is None or runner.free < 0 or not self._may_take(machine, name):
+            return False
+        free = self._models[name].free
+        while free and not self.is_free(name, free[0][1]):
+            self._models[name].listed.discard(heappop(free)[1])
+        return not free or self.known.service_seconds(machine, name) <= free[0][0] * NEAR
 
     def bound_model(self, ticket: int) -> str | None:
         """What a request that has a slot asked for."""
@@ -396,12 +410,16 @@ class Adaptive:
     def is_free(self, name: str, number: int) -> bool:
         """Whether a request for the model would get a slot of the machine."""
         machine = self.machines.get(number)
-        runner = machine.runners.get(name) if machine and machine.up else None
-        leaving = machine is not None and machine.switch is not None and machine.switch.out == name
-        if machine is None or runner is None or runner.loading or leaving or runner.free <= 0:
+        runner = machine.runners.get(name) if machine else None
+        return machine is not None and runner is not None and runner.free > 0 and self._may_take(machine, name)
+
+    def _may_take(self, machine: Machine, name: str) -> bool:
+        """Whether a machine that has the model in memory may get requests for it."""
+        leaving = machine.switch is not None and machine.switch.out == name
+        if machine.runners[name].loading or leaving:
             return False
         # One that was deleted may still be in memory, where nobody can ask for it.
-        return number in self._models[name].holders and self.known.may_work(machine, self._models[name])
+        return machine.id in self._models[name].holders and self.known.may_work(machine, self._models[name])
 
     def _bind(self, waiting: Waiting, machine: Machine, now: float) -> Bind:
         self._where.pop(waiting.ticket, None)
@@ -412,11 +430,15 @@ class Adaptive:
         machine.runners[name].running[ticket] = now
         self._bound[ticket] = (machine.id, name)
         if near:
-            self._owners.pop(near, None)
-            self._owners[near] = machine.id
-            if len(self._owners) > OWNERS:
-                for oldest in list(islice(self._owners, OWNERS // 2)):
-                    del self._owners[oldest]
+            self._own(near, machine.id)
+
+    def _own(self, near: int, number: int) -> None:
+        """The conversation is in a cache of this machine."""
+        self._owners.pop(near, None)
+        self._owners[near] = number
+        if len(self._owners) > OWNERS:
+            for oldest in list(islice(self._owners, OWNERS // 2)):
+                del self._owners[oldest]
 
     def _came(self, model: Demand, now: float) -> None:
         model.count(now)

@@ -243,25 +243,29 @@ def test_any_bytes_are_a_form_or_none(body: bytes) -> None:
 
 
 def test_turns_of_a_conversation_have_one_number() -> None:
-    """The second turn sends the first again; another conversation, or none, has another number."""
+    """The second turn sends the first again; another conversation, or none, has another number. The first says that it is."""
 
-    def near(*messages: tuple[str, str]) -> int:
-        body = json.dumps({"model": "m", "messages": [{"role": role, "content": text} for role, text in messages]})
-        return read_body(body.encode(), CHAT).near
+    def near(*messages: tuple[str, str], indent: int | None = None) -> tuple[int, bool]:
+        said = [{"role": role, "content": text} for role, text in messages]
+        request = read_body(json.dumps({"model": "m", "messages": said}, indent=indent).encode(), CHAT)
+        return request.near, request.begins
 
     system = ("system", "You are kind.")
-    first = near(system, ("user", "Hello {you}"))
+    first, begins = near(system, ("user", "Hello"))
 
     assert first
-    assert near(system, ("user", "Hello {you}"), ("assistant", "Hi"), ("user", "Why?")) == first
-    assert near(system, ("user", "Good morning")) != first
-    assert near(system) == 0
+    assert begins
+    assert near(system, ("user", "Hello"), ("assistant", "Hi"), ("user", "Why?")) == (first, False)
+    assert near(system, ("user", "Hello"), indent=1)[1]
+    assert near(system, ("user", "Good morning"))[0] != first
+    assert near(system) == (0, False)
+    assert near(("user", "Hello {you}")) == (near(("user", "Hello {you} there"))[0], False)  # which costs a question
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_have_a_number(messages: bytes) -> None:
     """Of 56 bits, which fit into every integer on the way."""
-    assert 0 <= conversation(b'[{"role":"user","content":"' + messages) < 2**56
+    assert 0 <= conversation(b'[{"role":"user","content":"' + messages)[0] < 2**56
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,47 @@ def test_a_machine_that_is_not_well_works_where_no_other_can() -> None:
     assert adaptive.arrive(ask(2), 5.0) == [Bind(2, 2)]
 
 
+def test_a_slot_is_a_good_place_until_there_is_a_better_one() -> None:
+    """One that is free on a much faster machine, none on one that is hardly faster; and none that is not to be given any more."""
+    adaptive = fleet(Machine(1, slots=2), Machine(2, slots=1))
+    for number in (1, 2):
+        adaptive.seen_loaded(number, ["a"], 0.0)
+    adaptive.speeds.answered(1, "a", 8 * GB, (100, 0.2), (40, 8.0))
+    adaptive.speeds.answered(2, "a", 8 * GB, (100, 0.2), (40, 0.8))
+    places = {ticket: adaptive.arrive(ask(ticket), 1.0) for ticket in (1, 2)}
+    fast, slow = sorted(places, key=lambda ticket: -places[ticket][0].machine)
+    assert adaptive.is_well_placed(slow)
+    assert adaptive.is_well_placed(fast)
+
+    adaptive.finished(fast, 2.0)
+    assert not adaptive.is_well_placed(slow)
+    adaptive.set_up(2, up=False, now=2.0)
+    assert adaptive.is_well_placed(slow)
+    assert not adaptive.is_well_placed(fast), "which has ended"
+
+
+@pytest.mark.parametrize("how", ["fewer slots", "not well", "another model", "deleted"])
+def test_a_slot_that_is_no_more_to_be_given_is_no_good_place(how: str) -> None:
+    """Who follows in it would be one too many, or where nobody is sent any more."""
+    adaptive = fleet(Machine(1, slots=2, models_max=1), Machine(2, slots=2, models_max=1))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    adaptive.arrive(ask(1), 1.0)
+    adaptive.arrive(ask(2), 1.0)
+    assert adaptive.is_well_placed(1)
+
+    if how == "fewer slots":
+        adaptive.resize(1, 1, 1, 2.0)
+    elif how == "not well":
+        adaptive.set_up(1, up=True, well=False, now=2.0)
+    elif how == "another model":
+        adaptive.set_up(2, up=False, now=2.0)
+        adaptive.arrive(ask(3, "b", 2.0), 2.0)
+        adaptive.tick(2.0 + AGE_MAX)
+    else:
+        adaptive.hold(1, {"b": 8 * GB})
+    assert not adaptive.is_well_placed(1)
+
+
 class Fleet(RuleBasedStateMachine):
     """Three machines of two slots and two models each, four models, and everything that can happen, in any order."""
 

@@ -12,6 +12,7 @@ from olladist.gateway.control.backends import CACHE_ID, LOCAL_ID, Role
 from olladist.gateway.control.learned import End
 from olladist.gateway.control.ledger import Lease, Ledger
 from olladist.gateway.control.queue import Granted, Queue
+from olladist.gateway.control.reserve import Reserve
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import OUTCOMES, RETURNED, Ask, Done, First, Grant, Hello, Refuse, Used
 from olladist.inventory.model import Strategy
@@ -97,6 +98,8 @@ class Dispatcher:
         self._order = roster.serving.order
         roster.told.append(self._told)  # after the queue's own
         self.answered: Answered = _nobody  # hears of answers that come later
+        self.reserve = Reserve()
+        self.recall: Callable[[Iterable[int]], None] = lambda _: None  # tells these workers that somebody waits
         self.priorities: Mapping[str, int] = {}  # of API keys
         self.waiting_max = WAITING_MAX
         self._turns: Counter[str] = Counter()
@@ -137,16 +140,35 @@ class Dispatcher:
             return self._grant(node, Role.NODE, key, ask)
         answer = self._decide(key, ask)
         if isinstance(answer, Wait):
-            self.queue.arrive(worker, ask, key, answer.avoid, answer.priority)
+            self.call_back()
+            if self.reserve.is_called:
+                self.reserve.hold(worker, ask)
+            else:
+                self.queue.arrive(worker, ask, key, answer.avoid, answer.priority)
             return None
         self._count(worker, key, ask, answer)
         return answer
+
+    def recalled(self, worker: int) -> None:
+        """The worker has given back what lay idle."""
+        self.reserve.answered(worker)
+        self._ask_held()
+
+    def call_back(self) -> None:
+        """What lies idle in workers is to be free."""
+        if told := self.reserve.call(self._now()):
+            self.recall(told)
+
+    def _ask_held(self) -> None:
+        for worker, ask in self.reserve.release():
+            self._stranded(worker, ask)
 
     def _may_take(self, ask: Ask) -> bool:
         """Whether a free slot may be given to it at once, as most requests get theirs: any node will do, and nobody else."""
         return (
             self._strategy is Strategy.ADAPTIVE
             and self.roster.serving.order[0] is Role.NODE
+            and not self.reserve.is_called  # who waits for that came before
             and not (ask.tried or ask.only or ask.load or self._avoid)
             and not (self._is_full(ask) or _is_cloud(ask.model))
         )
@@ -182,6 +204,8 @@ class Dispatcher:
 
     def tick(self) -> None:
         """About once a second."""
+        self.reserve.tick(self._now())
+        self._ask_held()
         for worker, ask, position in self.queue.tick():
             key = _key(ask.model)
             standing_in = self._instead(key, ask, fallback.LATE)
@@ -192,14 +216,17 @@ class Dispatcher:
     def follow(self, strategy: Strategy) -> None:
         """From now on requests are placed like this, those too that wait."""
         if strategy is not self.strategy:
+            self.call_back()
             self.strategy = strategy
             self.queue.give_back()
 
     def done(self, worker: int, done: Done) -> None:
         """Releases what the worker held under this id, and takes what happened as evidence about the backend."""
         lease = self.ledger.release(worker, done.id)
+        self.reserve.ended(worker, done.id)
         if lease is None:
-            self.queue.leave(worker, done.id)
+            if not self.reserve.forget(worker, done.id):
+                self.queue.leave(worker, done.id)
             return  # refused, or the client left before the answer
         if done.outcome == RETURNED:
             self.queue.ended(worker, done.id, lease.backend, End(outcome="served"))
@@ -225,15 +252,18 @@ class Dispatcher:
             raise ValueError(f"no lease {used.id} is held")
         self.outcomes["served"] += len(used.uses)
         self.roster.ended(lease.backend, "served")
-        self.queue.used(worker, used.id, lease.backend, used.uses)
+        if not self.queue.used(worker, used.id, lease.backend, used.uses):
+            self.call_back()  # a better place is free, and who comes next shall have it
 
     def gone(self, worker: int) -> int:
         """The worker's connection has ended: all it held is released; returns how much that was."""
         self.queue.gone(worker)
+        self.reserve.gone(worker)
         held = dict(self.ledger.held(worker))
         released = self.ledger.release_all(worker)
         for number, lease in held.items():
             self.queue.ended(worker, number, lease.backend, End())
+        self._ask_held()
         return released
 
     def _decide(self, key: str, ask: Ask) -> Grant | Refuse | Wait:
@@ -272,14 +302,20 @@ class Dispatcher:
         standing_in = fallback.word(self.roster.serving, role)
         reason = (why or self._reason(key, ask)) if standing_in else ""
         keep = self._keeps(chosen, key, ask)
-        # While somebody waits a slot that is free is theirs; what was tried or may be kept is told of one by one.
-        plain = role is Role.NODE and not (standing_in or keep or ask.tried or ask.cache or ask.load)
-        again = plain and not len(self.queue) and self._has_slots_left(chosen, key)
-        return Grant(ask.id, chosen, standing_in, reason, keep=keep, again=again)
+        plain = role is Role.NODE and not (standing_in or keep)
+        return Grant(ask.id, chosen, standing_in, reason, keep=keep, again=plain and self._may_lend(ask))
 
-    def _has_slots_left(self, number: int, key: str) -> bool:
-        """The last slot is never held in reserve: a node that looks busy has others load the model."""
-        return self.ledger.in_flight_model(key).get(number, 0) < self.queue.slots(number)
+    def _may_lend(self, ask: Ask) -> bool:
+        """Whether requests like this one may have the slot after it: any node is as good for them, and nobody waits for it.
+
+        What was tried or may be kept is told of one by one; and a named strategy decides about each request.
+        """
+        return (
+            self._strategy is Strategy.ADAPTIVE
+            and not (len(self.queue) or self.reserve.is_called)
+            and not (ask.tried or ask.cache or ask.load)
+            and (ask.begins or not ask.affinity)
+        )
 
     def _count(self, worker: int, key: str, ask: Ask, answer: Grant | Refuse) -> None:
         """An answer that is not the queue's. Such a grant takes none of the slots that the queue gives."""
@@ -297,7 +333,8 @@ class Dispatcher:
         return any(number not in ask.tried and seen[number].state is not State.DOWN for number in holders)
 
     def _is_full(self, ask: Ask) -> bool:
-        return len(self.queue) >= self.waiting_max or bool(ask.key and self.queue.of_key(ask.key) >= WAITING_MAX_OF_KEY)
+        waiting = len(self.queue) + len(self.reserve)
+        return waiting >= self.waiting_max or bool(ask.key and self.queue.of_key(ask.key) >= WAITING_MAX_OF_KEY)
 
     def _in_flight(self, number: int) -> int:
         return self.ledger.in_flight.get(number, 0)

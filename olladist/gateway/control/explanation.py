@@ -100,6 +100,7 @@ def pages(parts: Parts) -> Sequence[WebRoute]:
             return refused
         asked = request.query_params
         options = runner_options(asked["options"].encode()) if "options" in asked else ""
+        await parts.leases.idle_back()
         try:
             explanation = explain(parts, asked.get("model", ""), asked.get("key", ""), options)
         except Unknown as unknown:

@@ -1,7 +1,7 @@
 """The control process's end of lease.sock: workers' messages in, grants and tables out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -11,6 +11,7 @@ import structlog
 
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.observer import Observer
+from olladist.gateway.control.reserve import PATIENCE_SECONDS
 from olladist.gateway.control.roster import Change, Seen
 from olladist.gateway.lease import (
     MESSAGE_BYTES_MAX,
@@ -22,6 +23,7 @@ from olladist.gateway.lease import (
     Hello,
     Keep,
     Recall,
+    Recalled,
     Refuse,
     Table,
     Tally,
@@ -65,6 +67,7 @@ class LeaseServer:
     ) -> None:
         self.dispatcher = dispatcher
         dispatcher.answered = self._answer_later
+        dispatcher.recall = self._recall
         self._unload = unload
         self._unloading: set[asyncio.Task[None]] = set()
         self.observer = observer or Observer(dispatcher.roster)
@@ -72,7 +75,7 @@ class LeaseServer:
         self._look_again = look_again
         self._connections = 0
         self._waiting: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self._recalled = False  # since the queue was last empty
+        self._answered = asyncio.Event()  # a recall, or there is nobody more to answer
         self._stale = asyncio.Event()  # the workers' tables are
         self._revision = 0
         self._table = b""  # empty when it has to be made anew
@@ -108,6 +111,15 @@ class LeaseServer:
             if worker.hello:
                 worker.send(self._access)
 
+    async def idle_back(self) -> None:
+        """Calls back the leases that lie idle in workers, and ends when they are free: who looks then sees only what runs."""
+        self.dispatcher.call_back()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while self.dispatcher.reserve.is_called:
+                    self._answered.clear()
+                    await self._answered.wait()
+
     def received(self, worker: "Worker", message: ToControl) -> None:
         """Raises ValueError for what a worker may not send."""
         match message:
@@ -121,6 +133,9 @@ class LeaseServer:
             case Used():
                 self.observer.used(worker.number, message)
                 self.dispatcher.used(worker.number, message)
+            case Recalled():
+                self.dispatcher.recalled(worker.number)
+                self._answered.set()
             case First():
                 self.dispatcher.first(worker.number, message)
             case Tally():
@@ -139,6 +154,7 @@ class LeaseServer:
             self._waiting.pop(key).cancel()
         released = self.dispatcher.gone(worker.number)
         self.observer.gone(worker.number)
+        self._answered.set()
         if worker.hello:
             log.info("worker has left", worker=worker.hello.worker, pid=worker.hello.pid, held=released)
 
@@ -151,7 +167,6 @@ class LeaseServer:
             raise ValueError(f"ask {ask.id} waits already")
         answer = self.observer.admit(ask) or self.dispatcher.ask(worker.number, ask)
         if answer is None:
-            self._recall()
             return  # it waits for a slot, or has got one
         if isinstance(answer, Refuse) and answer.status == 404 and not ask.tried:
             task = asyncio.get_running_loop().create_task(self._ask_again(worker, ask))
@@ -194,23 +209,20 @@ class LeaseServer:
     @property
     def waiting(self) -> int:
         """Requests that wait to be given to a backend."""
-        return len(self._waiting) + len(self.dispatcher.queue)
+        return len(self._waiting) + len(self.dispatcher.reserve) + len(self.dispatcher.queue)
 
-    def _recall(self) -> None:
-        """Who waits gets what workers hold in reserve; once is enough, for they get no more of it while anybody waits."""
-        if not len(self.dispatcher.queue):
-            self._recalled = False
-        elif not self._recalled:
-            self._recalled = True
-            for worker in self.workers.values():
+    def _recall(self, workers: Iterable[int]) -> None:
+        for number in workers:
+            if worker := self.workers.get(number):
                 worker.send(_RECALL)
 
     def _answer(self, worker: "Worker", ask: Ask, answer: Grant | Refuse) -> None:
         self.observer.answered(worker.number, ask, answer)
         if isinstance(answer, Grant) and answer.again:
-            self._recalled = False
             if self.observer.limits.are_set(ask.key):  # each request is counted before it runs
                 answer = msgspec.structs.replace(answer, again=False)
+            else:
+                self.dispatcher.reserve.lend(worker.number, ask.id)
         if isinstance(answer, Grant) and answer.backend not in worker.knows:
             self.new_table()  # who waited for the backend may have got it before we were told that it is there
             self._send_table(worker)

@@ -237,17 +237,17 @@ class Queue:
         if self.learned.is_doubted(node):
             self._fit(node)
 
-    def used(self, worker: int, number: int, node: int, uses: Sequence[Use]) -> None:
-        """More requests were served in its slot, which it still has."""
-        now = self._now()
-        model = self._adaptive.again(_ticket(worker, number), len(uses), now)
-        if model is None or now - self._taught.get(node, 0.0) < LESSON_SECONDS:
-            return
-        self._taught[node] = now
-        if is_believable(uses[-1].usage, uses[-1].duration):
-            self._learn_speed(node, model, uses[-1].usage)
-        else:
-            self.learned.node(node).lies += 1
+    def used(self, worker: int, number: int, node: int, uses: Sequence[Use]) -> bool:
+        """More requests were served in its slot, which it still has; whether that is as good a place as any that is free."""
+        ticket, now = _ticket(worker, number), self._now()
+        model = self._adaptive.again(ticket, [use.near for use in uses], now)
+        if model is not None and now - self._taught.get(node, 0.0) >= LESSON_SECONDS:
+            self._taught[node] = now
+            if is_believable(uses[-1].usage, uses[-1].duration):
+                self._learn_speed(node, model, uses[-1].usage)
+            else:
+                self.learned.node(node).lies += 1
+        return self._adaptive.is_well_placed(ticket)
 
     def _learn_speed(self, node: int, model: str, usage: Usage) -> None:
         size, prompt, output = self._adaptive.size(model), usage.prompt_tokens, usage.output_tokens

@@ -44,6 +44,7 @@ class Asker(Protocol):
     tried: list[str]
     only: str  # as Ask's
     near: int  # the conversation, as Ask's affinity
+    begins: bool  # as Ask's
     options: str  # as Ask's
     load: bool  # as Ask's
     asked_at: float  # when it was asked for first, of the loop's clock

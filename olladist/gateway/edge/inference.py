@@ -71,6 +71,7 @@ class Inference:
         "_upstream",
         "answering",
         "asked_at",
+        "begins",
         "body_max",
         "dialect",
         "lease",
@@ -97,6 +98,7 @@ class Inference:
         self.answering = False
         self.model = ""
         self.near = 0
+        self.begins = False
         self.options = ""
         self.load = False
         self.wants = NOTHING
@@ -145,6 +147,7 @@ class Inference:
             return
         self.model = request.model
         self.near = request.near
+        self.begins = request.begins
         self.options = request.options
         self.load = request.load
         self._streams = request.stream

@@ -9,7 +9,7 @@ from typing import cast
 import structlog
 
 from olladist.gateway.edge.backends import Asker, Backend, Backends, Kind, Lent, key_of, place
-from olladist.gateway.edge.spare import IDLE_SECONDS, TOLD_SECONDS, Spare
+from olladist.gateway.edge.spare import IDLE_SECONDS, Spare
 from olladist.gateway.lease import (
     RETURNED,
     Access,
@@ -21,6 +21,7 @@ from olladist.gateway.lease import (
     Hello,
     Keep,
     Recall,
+    Recalled,
     Refuse,
     Table,
     Tally,
@@ -62,7 +63,6 @@ class Leases(asyncio.Protocol):
         self._flushing = False  # it is written at the end of this turn of the loop
         self._spare = Spare()
         self._used: list[Lent] = []  # there is something to tell of them
-        self._told = 0.0  # when it was told last
         self._sweeping = False
         self._ended = asyncio.Event()
         # Of the time without one: who waits for a slot, by model, in the order in which they came.
@@ -96,7 +96,9 @@ class Leases(asyncio.Protocol):
                 lent.backend.running.add(asker)
                 asker.granted(lent.backend, lent.grant)
                 return
-            self._give_back(self._spare.all())  # before the Ask: what lies idle must not make a host look busy to it
+            self._give_back(
+                self._spare.of(asker.model)
+            )  # before the Ask: what lies idle must not make a host look busy to it
         self._next += 1
         asker.lease = self._next
         if self._transport is None:
@@ -131,7 +133,7 @@ class Leases(asyncio.Protocol):
             if outcome == "served" and status == 200 and self._transport is not None and self._spare.put(lent, now):
                 if not lent.uses:
                     self._used.append(lent)
-                lent.uses.append(Use(first_byte, duration, received, usage))
+                lent.uses.append(Use(first_byte, duration, received, usage, asker.near))
                 self._look_after_spare()
                 return
             self._tell(lent)
@@ -162,14 +164,11 @@ class Leases(asyncio.Protocol):
 
     def _sweep(self) -> None:
         self._sweeping = False
-        now = asyncio.get_running_loop().time()
-        self._give_back(self._spare.old(now))
-        if now >= self._told + TOLD_SECONDS:
-            self._told = now
-            for lent in self._used:
-                self._tell(lent)
-            self._used.clear()
-        if self._spare or self._used:
+        self._give_back(self._spare.old(asyncio.get_running_loop().time()))
+        for lent in self._used:
+            self._tell(lent)
+        self._used.clear()
+        if self._spare:
             self._look_after_spare()
         self._flush()
 
@@ -214,6 +213,7 @@ class Leases(asyncio.Protocol):
                 self._refused(message)
             elif isinstance(message, Recall):
                 self._recall()
+                self._send(Recalled())
             elif isinstance(message, Table):
                 self._table(message)
             else:
@@ -236,7 +236,7 @@ class Leases(asyncio.Protocol):
         if wanted.deadline:  # the client's patience began with its first try
             waited = asyncio.get_running_loop().time() - asker.asked_at
             wanted = wanted._replace(deadline=max(wanted.deadline - waited, _PATIENCE_MIN))
-        wants = (asker.near, *wanted, asker.options, asker.only, asker.load)
+        wants = (asker.near, *wanted, asker.options, asker.only, asker.load, asker.begins)
         self._send(Ask(asker.lease, asker.model, asker.route.name, tried, *wants))
 
     def _send(self, message: ToControl) -> None:
@@ -320,4 +320,5 @@ class Leases(asyncio.Protocol):
 
 
 def _kind(asker: Asker) -> Kind:
-    return Kind(asker.model, asker.route.name, asker.wants, asker.near, asker.options)
+    """A conversation that only begins is as near to one host as to the other."""
+    return Kind(asker.model, asker.route.name, asker.wants, 0 if asker.begins else asker.near, asker.options)

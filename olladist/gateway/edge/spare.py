@@ -1,8 +1,9 @@
 """Leases that a worker may use again: what one request leaves, the next one of the same kind takes without asking.
 
-A small request asks the control process, is told, and tells it how it went: that costs more than to serve it. While nobody
-waits for a slot the answer would be the same each time, so a lease goes from one request to the next for a moment. It counts
-as taken meanwhile: slots are as exact as ever. Pure; `now` is of the loop's clock.
+A request asks the control process, is told, and tells it how it went: that costs more than to serve a small one, and is most of what a
+stream waits for its first byte. While nobody waits for a slot the answer would be the same each time, so a lease goes from one request
+to the next for as long as these follow each other. It counts as taken meanwhile, and whoever finds no slot has all that are idle called
+back before he is told so: slots are as exact as ever. Pure; `now` is of the loop's clock.
 """
 
 from collections.abc import Iterator
@@ -10,12 +11,9 @@ from typing import Final
 
 from olladist.gateway.edge.backends import Kind, Lent
 
-# A client that asks again at once does so within a millisecond; a slot that nobody waits for may stand idle for a few.
-IDLE_SECONDS: Final = 0.005
-# What they were used for is counted in the control process: told together it costs a third of what it does one by one.
-TOLD_SECONDS: Final = 0.05
-# After so long the control process is asked again in any case: it balances.
-LENT_SECONDS: Final = 0.25
+# Who asks one thing after the other asks again within it. What a lease was used for is told as often: together it costs a third
+# of what it does one by one.
+IDLE_SECONDS: Final = 0.05
 
 
 class Spare:
@@ -30,7 +28,7 @@ class Spare:
 
     def put(self, lent: Lent, now: float) -> bool:
         """False where it may not be used again."""
-        if not (self._recalled < lent.granted and now < lent.granted + LENT_SECONDS and lent.backend.up):
+        if not (self._recalled < lent.granted and lent.backend.up):
             return False
         lent.since = now
         self._idle.setdefault(lent.kind, []).append(lent)
@@ -45,6 +43,11 @@ class Spare:
             del self._idle[kind]
         return lent
 
+    def of(self, model: str) -> list[Lent]:
+        """Takes out those for a model: another kind of request for it may want their slots."""
+        kinds = [kind for kind in self._idle if kind.model == model]
+        return [lent for kind in kinds for lent in self._idle.pop(kind)]
+
     def old(self, now: float) -> Iterator[Lent]:
         """Takes out those that have been idle for too long."""
         for kind, idle in tuple(self._idle.items()):
@@ -58,9 +61,5 @@ class Spare:
     def recall(self, now: float) -> list[Lent]:
         """Takes out all; none that was granted up to now comes back."""
         self._recalled = now
-        return self.all()
-
-    def all(self) -> list[Lent]:
-        """Takes out all."""
         idle, self._idle = self._idle, {}
         return [lent for each in idle.values() for lent in each]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -13,8 +14,23 @@ from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.fallback import FULL, LATE
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.modes import Serving
+from olladist.gateway.control.reserve import PATIENCE_SECONDS
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.lease import RETURNED, Ask, Done, First, Grant, Held, Hello, Refuse, Table, Use, Used
+from olladist.gateway.lease import (
+    RETURNED,
+    Ask,
+    Done,
+    First,
+    Grant,
+    Held,
+    Hello,
+    Recalled,
+    Refuse,
+    Table,
+    Usage,
+    Use,
+    Used,
+)
 from olladist.inventory.model import Fallback, Host, Mode, Strategy
 from olladist.ollama.names import parse_name
 from tests.gateway.control.nodes import task_group, wait_until
@@ -318,7 +334,7 @@ async def test_what_takes_no_room_in_memory_is_not_thought_to(late: Late) -> Non
     worker.send(Ask(1, "big:cloud", "chat"), Ask(2, "nobody", "chat"), Ask(3, "tiny", "chat"))
     assert await worker.next() == Grant(1, 0)
     answers = [await worker.next(), await worker.next()]
-    assert Grant(3, 0) in answers
+    assert Grant(3, 0, again=True) in answers
     assert Grant(2, 0, final=True) in answers
     worker.send(Done(3, 0, "served", 200), Ask(4, "other", "chat"))
 
@@ -326,27 +342,144 @@ async def test_what_takes_no_room_in_memory_is_not_thought_to(late: Late) -> Non
     assert late.unloaded == [(0, ("tiny:latest",))]
 
 
-async def test_who_waits_has_reserves_recalled(late: Late) -> None:
-    """A worker may go on to use a lease while nobody waits; when somebody does, every worker hears of it once."""
-    await late.start(slots=2)
-    first, second = await late.worker(), await late.worker()
-    first.send(Ask(1, "tiny", "chat"))
-    assert await first.next() == Grant(1, 0, first=True)
-    first.send(First(1), Done(1, 0, "served", 200), Ask(2, "tiny", "chat"))
-    assert await first.next() == Grant(2, 0, again=True)
-    first.send(Used(2, (Use(0.1, 0.2, 100), Use(0.1, 0.2, 100))))
-    second.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat"), Ask(3, "tiny", "chat"))
-    assert await second.next() == Grant(1, 0)  # the last slot is not held in reserve
-    await wait_until(lambda: late.server.waiting == 2, "2 requests to wait")
-    assert late.dispatcher.ledger.total == 2
+async def _lent(late: Late, worker: Client, number: int) -> None:
+    """The worker has a lease for `tiny` that it may use again; nothing runs beside it."""
+    worker.send(Ask(number, "tiny", "chat"))
+    assert await worker.next() == Grant(number, 0, first=True)
+    worker.send(First(number), Done(number, 0, "served", 200), Ask(number + 1, "tiny", "chat"))
+    assert await worker.next() == Grant(number + 1, 0, again=True)
 
-    first.send(Done(2, 0, RETURNED, 0))
-    assert await second.next() == Grant(2, 0, position=1)
+
+async def _heard(worker: Client) -> None:
+    """What comes is read, until nothing comes any more: recalls are answered as it does."""
+    with suppress(EOFError, ConnectionError):
+        while True:
+            await worker.next()
+
+
+async def test_who_finds_no_slot_has_idle_leases_called_back(late: Late) -> None:
+    """A slot that is lent is taken, the last one too; before it is decided that somebody waits, all that is idle is back."""
+    await late.start(nodes=2)
+    first, second = await late.worker(), await late.worker()
+    await _lent(late, first, 1)
+    first.send(Used(2, (Use(0.1, 0.2, 100), Use(0.1, 0.2, 100))))
+    first.gives_back = lambda: first.send(Done(2, 0, RETURNED, 0), Recalled())
+    second.send(Ask(1, "tiny", "chat"))
+
+    reading = asyncio.ensure_future(_heard(first))
+    assert await second.next() == Grant(1, 0, again=ANY), "the other node would have had to load it"
+    assert (first.recalls, late.server.waiting) == (1, 0)
     second.send(Done(1, 0, "served", 200))
-    assert await second.next() == Grant(3, 0, position=2)
-    assert (second.recalls, late.server.waiting) == (1, 0)
-    assert late.dispatcher.outcomes["served"] == 4
+    await wait_until(lambda: late.dispatcher.outcomes["served"] == 4, "4 requests to be served")
     assert late.server.observer.stats.whole.ever().requests == 4
+    reading.cancel()
+
+
+async def test_who_comes_while_leases_are_called_back_is_asked_for_in_turn(late: Late) -> None:
+    """Nobody passes by what comes back first, and one whose client has left is not asked for at all. Then nothing is lent."""
+    await late.start()
+    first, second = await late.worker(), await late.worker()
+    await _lent(late, first, 1)
+    first.gives_back = lambda: None
+    reading = asyncio.ensure_future(_heard(first))
+    second.send(*(Ask(number, "tiny", "chat") for number in (1, 2, 3)))
+    await wait_until(lambda: late.server.waiting == 3 and first.recalls == 1, "3 requests to wait for one answer")
+    second.send(Done(2, -1, "left", 0))
+    first.send(Done(2, 0, RETURNED, 0))
+    await wait_until(lambda: not late.dispatcher.ledger.total, "the slot to be free")
+    assert late.server.waiting == 2
+
+    first.send(Recalled())
+    assert await second.next() == Grant(1, 0, again=ANY)
+    second.send(Done(1, 0, "served", 200))
+    assert await second.next() == Grant(3, 0, position=1)
+    reading.cancel()
+
+
+@pytest.mark.parametrize("how", ["it has gone", "it is stuck"])
+async def test_a_worker_that_does_not_answer_a_recall_holds_nobody_up(late: Late, how: str) -> None:
+    """What it had is free when it has gone; what one has that is stuck stays taken, and others wait for it as for any."""
+    await late.start()
+    first, second = await late.worker(), await late.worker()
+    await _lent(late, first, 1)
+    first.gives_back = lambda: None
+    reading = asyncio.ensure_future(_heard(first))
+    second.send(Ask(1, "tiny", "chat"))
+    await wait_until(lambda: first.recalls == 1, "a recall")
+
+    if how == "it has gone":
+        first.writer.close()
+    else:
+        late.time += PATIENCE_SECONDS
+        late.dispatcher.tick()
+        assert (len(late.dispatcher.reserve), len(late.dispatcher.queue)) == (0, 1)
+        first.send(Done(2, 0, "served", 200))
+    assert (await second.next()) in (Grant(1, 0, again=True), Grant(1, 0, position=1))
+    reading.cancel()
+
+
+async def test_who_looks_sees_only_what_runs(late: Late) -> None:
+    """What lies idle in workers is free before it is said where a request would go; a worker that is stuck is waited for no longer."""
+    await late.start()
+    first, second = await late.worker(), await late.worker()
+    await late.server.idle_back()
+    await _lent(late, first, 1)
+    first.gives_back = lambda: first.send(Done(2, 0, RETURNED, 0), Recalled())
+    reading = asyncio.ensure_future(_heard(first))
+    await late.server.idle_back()
+    assert not late.dispatcher.ledger.total
+
+    second.send(Ask(1, "tiny", "chat"))
+    assert await second.next() == Grant(1, 0, again=True)
+    second.gives_back = second.writer.close
+    looking = asyncio.ensure_future(late.server.idle_back())
+    with pytest.raises(EOFError):
+        await second.next()
+    await looking
+    assert not late.dispatcher.ledger.total
+    reading.cancel()
+
+
+async def test_a_lease_that_is_lent_comes_back_when_a_faster_node_is_free(late: Late) -> None:
+    """Requests follow each other in a slot for as long as there is no better one."""
+    await late.start(nodes=2)
+    for number in (0, 1):
+        late.roster.loaded(number, (_row("tiny", "a"),))
+    worker = await late.worker()
+    worker.send(Ask(1, "tiny", "chat"), Ask(2, "tiny", "chat"))
+    assert await worker.next() == Grant(1, 0, again=True)
+    assert await worker.next() == Grant(2, 1, again=True)
+    slow, fast = (Usage(10, 100, 0.0, 0.1, seconds) for seconds in (20.0, 1.0))
+    worker.send(Used(1, (Use(0.1, 20.1, 100, slow),)), Done(2, 1, "served", 200, 0.1, 1.1, 100, fast))
+    await wait_until(lambda: late.dispatcher.outcomes["served"] == 2, "both to be told of")
+    assert not worker.recalls
+    late.time += 1
+    reading = asyncio.ensure_future(_heard(worker))
+    worker.send(Used(1, (Use(0.1, 20.1, 100, slow),)))
+
+    await wait_until(lambda: worker.recalls == 1, "a recall")
+    assert not late.dispatcher.reserve.is_called
+    reading.cancel()
+
+
+async def test_turns_of_a_conversation_are_asked_for_one_by_one(late: Late) -> None:
+    """A later one has a place to go back to; the first has none yet, and leaves word where it was."""
+    await late.start(nodes=2, slots=4)
+    for number in (0, 1):
+        late.roster.loaded(number, (_row("tiny", "a"),))
+    worker = await late.worker()
+    worker.send(Ask(1, "tiny", "chat", affinity=7, begins=True), Ask(2, "tiny", "chat", affinity=8))
+    assert await worker.next() == Grant(1, 0, again=True)
+    assert await worker.next() == Grant(2, 0)
+    worker.send(Ask(3, "tiny", "chat"), Ask(4, "tiny", "chat"), Ask(5, "tiny", "chat"))
+    assert [await worker.next() for _ in range(3)] == [
+        Grant(3, 0, again=True),
+        Grant(4, 0, again=True),
+        Grant(5, 1, again=True),
+    ]
+    worker.send(Used(5, (Use(0.1, 0.2, 100, near=9),)), Done(3, 0, "served", 200), Ask(6, "tiny", "chat", affinity=9))
+
+    assert await worker.next() == Grant(6, 1)
 
 
 async def test_a_lease_that_nobody_holds_is_not_used(late: Late) -> None:

@@ -18,6 +18,7 @@ from olladist.gateway.lease import (
     Hello,
     Keep,
     Recall,
+    Recalled,
     Refuse,
     Table,
     Tally,
@@ -170,6 +171,7 @@ class Control:
         self.used: list[Use] = []
         self.tallies: list[Tally] = []
         self.keeps: list[Keep] = []
+        self.recalled = 0
         self.mode = "distributed"
         self.late = False
         self.decide: Callable[[Ask], Grant | Refuse | None] = self.first_untried
@@ -204,6 +206,8 @@ class Control:
             self.used += message.uses
         elif isinstance(message, Keep):
             self.keeps.append(message)
+        elif isinstance(message, Recalled):
+            self.recalled += 1
         elif isinstance(message, Tally):
             self.tallies.append(message)
         elif isinstance(message, Ask):
@@ -224,9 +228,8 @@ class Control:
             writer.write(pack(self.access) + pack(self.table()))
 
     def recall(self) -> None:
-        """Followed by an Access, so that one can see that it was read."""
         for writer in self._writers:
-            writer.write(pack(Recall()) + pack(self.access))
+            writer.write(pack(Recall()))
 
     def grant(self, number: int) -> None:
         """Answers the last Ask late."""
