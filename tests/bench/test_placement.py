@@ -1,11 +1,15 @@
 """What the simulator is told of real hosts, and what is said of how near it comes."""
 
+from pathlib import Path
+
 import pytest
 
-from bench.placement import SEEDS, STRATEGIES, Figures, Result, Sample, differences, noise, problems, table, trace
-from bench.real_fleet import LOADED, MODELS, SLOTS
+from bench.placement import SEEDS, STRATEGIES, Figures, Result, differences, judged, problems, table, trace
+from bench.real_fleet import LOADED, MODELS, SLOTS, Account, Answer
+from bench.records import Record, Run
 from olladist.sim.virtual.report import Spread
-from olladist.sim.virtual.scenario import Host, Model, seconds_of
+from olladist.sim.virtual.scenario import Host, Job, Model, seconds_of
+from tests.bench.test_calibration import measured
 
 HOSTS = tuple(Host(f"gpu{n}", speed, SLOTS, LOADED, 2e7, sharing=1.0) for n, speed in enumerate((1.0, 0.5)))
 NAMED = {name: Model(f"sha256:{name}", 4e7, 100.0, 40.0) for name in MODELS}
@@ -19,13 +23,6 @@ def test_a_trace_is_the_same_each_time_and_keeps_the_hosts_as_busy_as_it_shall()
     assert jobs == trace(SEEDS[0], HOSTS, NAMED)
     assert jobs != trace(SEEDS[1], HOSTS, NAMED)
     assert work / jobs[-1].at / 1.5 == pytest.approx(0.7, rel=0.2)
-
-
-def test_noise_is_how_far_measurements_of_the_same_thing_differ() -> None:
-    """Loads that took 1, 1 and 1.3 s, rates that were all the same."""
-    samples = [Sample("gpu0", "m1", load, 100.0, 40.0) for load in (1.0, 1.0, 1.3)]
-
-    assert noise(samples) == pytest.approx((0.3**2 / 6) ** 0.5)
 
 
 def figures(first: float, total: float, loads: float = 10.0) -> Figures:
@@ -55,3 +52,25 @@ def test_a_simulation_that_is_far_off_or_in_another_order_is_said_so() -> None:
     assert "adaptive, p50 to the first token: simulated +30%" in found
     assert any(problem.startswith("by mean to the first token the order is") for problem in found)
     assert "The claim does not hold" in table(off)
+
+
+def record(path: Path, *runs: tuple[int, str]) -> Record:
+    """Of one request each, which took 1 and 2 s."""
+    made = Record(path)
+    made.write(measured())
+    for seed, strategy in runs:
+        answers = [Answer(0, "gpu0", 1.0, 2.0, Account(0.5, 0.5, 1.0, 2.0))]
+        made.write(Run(seed, strategy, 1, [Job(0, 0.0, "m1", 30, 50)], answers))
+    return made
+
+
+def test_a_record_is_judged_by_the_traces_that_are_whole(tmp_path: Path) -> None:
+    """The same jobs in virtual time; a run that is missing is a problem, whatever the others say."""
+    first, second, third = SEEDS
+    runs = [(seed, strategy) for seed in (first, second) for strategy in STRATEGIES]
+    result = judged(record(tmp_path / "record", *runs, (third, "adaptive")))
+
+    assert result.real["adaptive"].first.p50 == 1.0
+    assert result.simulated["least-loaded"].first.p50 == pytest.approx(0.5 + 40e6 / 2e7 + 0.3, rel=0.01)
+    assert result.missing == ((third, "round-robin"), (third, "least-loaded"))
+    assert f"trace {third} was not run under least-loaded" in problems(result)
