@@ -11,17 +11,18 @@ What was measured is kept in a file as it comes (records.py), which can be judge
 """
 
 import asyncio
+import math
 import random
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.calibration import Measured, calibrate, described, noise
-from bench.real_fleet import MODELS, Answer, Fleet, fleet, replay
+from bench.real_fleet import MODELS, MORE_TOKENS, Answer, Fleet, fleet, replay
 from bench.records import Record, Run
 from olladist.sim.virtual.late import Late
 from olladist.sim.virtual.report import Spread, spread
@@ -43,6 +44,10 @@ PROMPT, OUTPUT = (30, 0.6, 12, 100), (50, 0.7, 8, 240)
 TOLERANCE = 0.25
 # Seconds by which what is sent may be late.
 LATE = 0.02
+# Seconds that a request with a slot takes beside what Ollama accounts for, before its first token: 30 to 70 ms were measured.
+WAY = 0.05
+# No request waits so many seconds for its model but one for which it is loaded; such a one reads MORE_TOKENS that others find in a cache.
+LOADED_FOR = 1.0
 
 
 class Disproved(Exception):
@@ -70,11 +75,12 @@ class Figures(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """`missing` are the runs that a whole one has beside these: (seed, strategy)."""
+    """`paces` are those of the runs, `missing` are the runs that a whole one has beside these: (seed, strategy)."""
 
     real: Mapping[str, Figures]
     simulated: Mapping[str, Figures]
     noise: float
+    paces: Mapping[tuple[int, str], float] = field(default_factory=dict)
     missing: tuple[tuple[int, str], ...] = ()
 
 
@@ -203,7 +209,35 @@ def judged(record: Record) -> Result:
         took = [each for seed in seeds for each in _took(by_name[seed, strategy].answers)]
         real[strategy] = _figures(took, sum(by_name[seed, strategy].loads for seed in seeds) / len(seeds))
         virtual[strategy] = in_virtual_time(strategy, hosts, models, traces, differ)
-    return Result(real, virtual, differ, missing)
+    paces = {key: pace(run, hosts, models) for key, run in by_name.items()}
+    return Result(real, virtual, differ, paces, missing)
+
+
+def pace(run: Run, hosts: Sequence[Host], models: Mapping[str, Model]) -> float:
+    """Seconds of work that the hosts did in a second in which they had any: what all requests take alone, over the time in which one ran.
+
+    1 where they were as fast as when they were measured. The simulator is not told: it shows whether a run was a fair one.
+    """
+    jobs = {job.number: job for job in run.jobs}
+    work = busy = 0.0
+    for host in hosts:
+        spans = []
+        for answer in (answer for answer in run.answers if answer.node == host.name):
+            job = jobs[answer.number]
+            fresh = MORE_TOKENS if answer.account.load > LOADED_FOR else 0
+            work += sum(seconds_of(host, models[job.model], job.prompt + fresh, job.output))
+            spans.append((job.at + answer.first - answer.account.prompt - WAY, job.at + answer.total))
+        busy += _covered(spans)
+    return work / busy
+
+
+def _covered(spans: Sequence[tuple[float, float]]) -> float:
+    """How long all of them together are, what overlaps counted once."""
+    covered, until = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        covered += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return covered
 
 
 # The claim.
@@ -253,6 +287,10 @@ def table(result: Result) -> str:
             rows.append(f"| {strategy} | {words} | {' | '.join(cells)} |")
     rows.append(
         f"\nEach cell: real, simulated, difference. Measurements of the same thing differ by {result.noise:.1%}."
+    )
+    paces = ", ".join(f"{seed} {strategy} {pace:.2f}" for (seed, strategy), pace in result.paces.items())
+    rows.append(
+        f"What the hosts did in a busy second of each run, in seconds of what they were measured to do: {paces}."
     )
     chance = ", ".join(f"{strategy} {result.simulated[strategy].deviation:.0%}" for strategy in STRATEGIES)
     rows.append(f"One run's p95 to the first token deviates in virtual time by: {chance}.")
