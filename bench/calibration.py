@@ -1,8 +1,8 @@
 """What the simulator is told of real hosts: how long their answers and loads take, seen by a client while nothing else runs there.
 
-By the client's clock and not by Ollama's final chunks, which leave out a part: what a token costs beside its evaluation (sampling it, sending it), the
-way in and out, and that the first prompt after a load is slower than others. That is 5 to 8 % of a request, and in a queue each that waits
-waits for all of it.
+By the client's clock and not by Ollama's final chunks, which leave out a part: what a token costs beside its evaluation (sampling it, sending it), and
+the way in and out. That is 5 % of a request, and in a queue each that waits waits for all of it. A load is what a cold request waits longer for its first
+token than a warm one: the first prompt is slower, for the tokens that all of them begin with (real_fleet.MORE_TOKENS) are in no cache yet.
 """
 
 import statistics

@@ -8,7 +8,7 @@ What is kept from Ollama, because a gateway in front can see it:
   served and without bound; only requests that wait for a load are counted against OLLAMA_MAX_QUEUE;
 - that queue is strictly first in first out: while its head waits for a victim to become idle, nothing behind it is loaded;
 - while a model loads it is not among the loaded ones yet, so whoever asks for it then waits in that queue too, behind those who came before
-  for other models (llm/server.go: llamaServer.Load returns when the runner runs; what runs on Ollama's own engine is told apart by none here);
+  for other models (llm/server.go: llamaServer.Load returns when the runner runs; Ollama's own engine lists earlier, which is left out here);
 - one load at a time; a model that is in use is never unloaded, so a hot one starves a cold one for as long as it is hot;
 - the victim is the idle runner with the shortest keep-alive; options that change the runner (num_ctx …) reload it.
 """
