@@ -1,27 +1,29 @@
 """The simulator beside reality: traces on three real hosts under three strategies, and in virtual time on hosts that were measured.
 
-What the simulated hosts are is taken from Ollama's own final chunks: a few requests to each host and model while nothing else runs. The
-claim: the strategies come in the same order, and p50 and p95 are within TOLERANCE. Needs root and `tests/lab/prepare`.
+What the simulated hosts are is what a client sees of idle ones (calibration.py). The claim: the strategies come in the same order, and p50 and p95 are
+within TOLERANCE. Needs root and `tests/lab/prepare`.
 
 A fleet under load is chaotic: who comes a hundredth of a second later finds another model loaded, and everything after it goes another way.
 So all figures are over the requests of several traces, and the simulator sees each trace many times, disturbed as much as measurements
 of the same thing differ.
+
+What was measured is kept in a file as it comes (records.py), which can be judged again without a host.
 """
 
 import asyncio
-import json
+import math
 import random
 import statistics
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.real_fleet import LOADED, MODELS, SLOTS, Fleet, fleet, prompt_of, replay
+from bench.calibration import Measured, calibrate, described, noise
+from bench.real_fleet import MODELS, MORE_TOKENS, Answer, Fleet, fleet, replay
+from bench.records import Record, Run
 from olladist.sim.virtual.late import Late
 from olladist.sim.virtual.report import Spread, spread
 from olladist.sim.virtual.rules import AtOnce, rules
@@ -40,11 +42,12 @@ REQUESTS, SKEW = 200, 1.0
 # Tokens: (median, deviation of the logarithm, least, most).
 PROMPT, OUTPUT = (30, 0.6, 12, 100), (50, 0.7, 8, 240)
 TOLERANCE = 0.25
-CALIBRATED = (3, 40, 80)  # times, tokens in, tokens out
-# What answers of two requests at once take alone, in seconds, to see how much slower they are; tokens of their prompts.
-PAIRED, PAIRED_PROMPT = 2.5, 12
 # Seconds by which what is sent may be late.
 LATE = 0.02
+# Seconds that a request with a slot takes beside what Ollama accounts for, before its first token: 30 to 70 ms were measured.
+WAY = 0.05
+# No request waits so many seconds for its model but one for which it is loaded; such a one reads MORE_TOKENS that others find in a cache.
+LOADED_FOR = 1.0
 
 
 class Disproved(Exception):
@@ -72,19 +75,13 @@ class Figures(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
+    """`paces` are those of the runs, `missing` are the runs that a whole one has beside these: (seed, strategy)."""
+
     real: Mapping[str, Figures]
     simulated: Mapping[str, Figures]
     noise: float
-
-
-class Sample(NamedTuple):
-    """One request on an idle host: seconds to load its model (0 where it was loaded), tokens per second in and out."""
-
-    host: str
-    model: str
-    load: float
-    prompt_rate: float
-    output_rate: float
+    paces: Mapping[tuple[int, str], float] = field(default_factory=dict)
+    missing: tuple[tuple[int, str], ...] = ()
 
 
 def _talk(text: str) -> None:
@@ -93,112 +90,6 @@ def _talk(text: str) -> None:
 
 def _figures(took: Sequence[Took], loads: float) -> Figures:
     return Figures(spread(each.first for each in took), spread(each.total for each in took), loads)
-
-
-# Measuring the hosts.
-
-
-def _measure(real: Fleet, host: str) -> list[Sample]:
-    """Each model a few times: cold, then warm, then out of memory again."""
-    real.unload(host)
-    times, tokens, output = CALIBRATED
-    samples = []
-    numbers = count(900_000)
-    for model in list(MODELS) * times:
-        for keep in ("1h", 0):
-            answer = real.ask(host, model, prompt_of(next(numbers), tokens), output, keep_alive=keep)
-            nano = {name: answer[name] / 1e9 for name in ("load_duration", "prompt_eval_duration", "eval_duration")}
-            load = nano["load_duration"] if keep else 0.0
-            prompts = answer["prompt_eval_count"] / nano["prompt_eval_duration"]
-            samples.append(Sample(host, model, load, prompts, answer["eval_count"] / nano["eval_duration"]))
-        real.unload(host)
-    return samples
-
-
-def _together(real: Fleet, host: str, samples: Sequence[Sample]) -> float:
-    """How much two requests slow each other down (sharing.py), in one runner and in two: from first to last, against what they take alone."""
-    degrees = []
-    for number, models in enumerate((("m1", "m2"), ("m1", "m1"), ("m2", "m2"), ("m1", "m2"))):
-        rates = [_middle(samples, host, model) for model in models]
-        outputs = [round(output * PAIRED) for _, output in rates]
-        for model in models:
-            real.ask(host, model, prompt_of(800_000 + number, PAIRED_PROMPT), 2)  # it is loaded
-        prompts = [prompt_of(810_000 + 2 * number + place, PAIRED_PROMPT) for place in (0, 1)]
-        with ThreadPoolExecutor(2) as threads:
-            begin = time.monotonic()
-            list(threads.map(partial(real.ask, host), models, prompts, outputs))
-            took = time.monotonic() - begin
-        alone = sum(
-            PAIRED_PROMPT / prompt + tokens / output for (prompt, output), tokens in zip(rates, outputs, strict=True)
-        )
-        degrees.append(2.0 * took / alone - 1.0)
-    real.unload(host)
-    return float(statistics.median(degrees))
-
-
-class Measured(NamedTuple):
-    """`sharing` is by hosts."""
-
-    samples: list[Sample]
-    sharing: dict[str, float]
-
-
-def calibrate(real: Fleet) -> Measured:
-    """All hosts at once, as they work later."""
-
-    def measure(host: str) -> tuple[list[Sample], float]:
-        samples = _measure(real, host)
-        return samples, _together(real, host, samples)
-
-    with ThreadPoolExecutor(len(real.hosts)) as threads:
-        measured = list(threads.map(measure, real.hosts))
-    return Measured(
-        [sample for samples, _ in measured for sample in samples],
-        {host: sharing for host, (_, sharing) in zip(real.hosts, measured, strict=True)},
-    )
-
-
-def noise(samples: Sequence[Sample]) -> float:
-    """How far a measurement is from the median of its like: the root of the mean square, as a part of it."""
-    squares = []
-    for host, model in {(sample.host, sample.model) for sample in samples}:
-        alike = [sample for sample in samples if (sample.host, sample.model) == (host, model)]
-        for values in ([s.load for s in alike if s.load], [s.output_rate for s in alike]):
-            middle = statistics.median(values)
-            squares += [(value / middle - 1) ** 2 for value in values]
-    return float(statistics.mean(squares) ** 0.5)
-
-
-# What the simulator is told.
-
-
-def described(measured: Measured, real: Fleet) -> tuple[tuple[Host, ...], dict[str, Model]]:
-    """Hosts, and models by name; a model is called by its weights' digest, for Ollama lets go of the first by that."""
-    samples = measured.samples
-    first = samples[0].host
-    rates = {(s.host, s.model): _middle(samples, s.host, s.model) for s in samples}
-    hosts = []
-    for host in real.hosts:
-        speed = statistics.mean(rates[host, model][1] / rates[first, model][1] for model in MODELS)
-        start, per_byte = _line([(real.sizes[s.model], s.load) for s in samples if s.host == host and s.load])
-        hosts.append(Host(host, speed, SLOTS, LOADED, 1 / per_byte, start, measured.sharing[host]))
-    models = {}
-    for model in MODELS:
-        prompt, output = (statistics.mean(rates[h.name, model][i] / h.speed for h in hosts) for i in (0, 1))
-        models[model] = Model(real.digests[model], real.sizes[model], prompt, output)
-    return tuple(hosts), models
-
-
-def _middle(samples: Sequence[Sample], host: str, model: str) -> tuple[float, float]:
-    """(tokens per second in, out)."""
-    alike = [sample for sample in samples if (sample.host, sample.model) == (host, model)]
-    return statistics.median(s.prompt_rate for s in alike), statistics.median(s.output_rate for s in alike)
-
-
-def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """(where it begins, its slope): least squares."""
-    slope, begin = statistics.linear_regression([x for x, _ in points], [y for _, y in points])
-    return max(0.0, begin), slope
 
 
 def trace(seed: int, hosts: Sequence[Host], models: Mapping[str, Model]) -> tuple[Job, ...]:
@@ -235,7 +126,7 @@ def in_virtual_time(
     runs: list[list[Took]] = []
     loads = 0
     for _ in range(REPEATS):
-        worlds = [_world(strategy, _disturbed(hosts, models, jobs, noise, dice)) for jobs in traces]
+        worlds = [_world(strategy, _disturbed(hosts, models, jobs, noise, dice), dice) for jobs in traces]
         runs.append([Took(outcome.first, outcome.total) for world in worlds for outcome in world.outcomes])
         loads += sum(host.loads for world in worlds for host in world.hosts)
     slowest = [spread(took.first for took in run).p95 for run in runs]
@@ -243,9 +134,10 @@ def in_virtual_time(
     return figures._replace(deviation=statistics.stdev(slowest) / statistics.mean(slowest))
 
 
-def _world(strategy: str, scenario: Scenario) -> World[Any]:
+def _world(strategy: str, scenario: Scenario, dice: random.Random) -> World[Any]:
+    """A gateway takes the first of hosts that it knows nothing of, and which it hears of first is chance."""
     if strategy == "adaptive":
-        return simulate(scenario, partial(Late, scenario=scenario))
+        return simulate(scenario, lambda hosts: Late(dice.sample(hosts, len(hosts)), scenario))
     return simulate(scenario, partial(AtOnce, rule=rules(1)[strategy]))
 
 
@@ -265,41 +157,87 @@ def _disturbed(
 # Reality.
 
 
-def once(real: Fleet, strategy: str, jobs: Sequence[Job]) -> tuple[list[Took], int]:
-    """What each request took, and how many loads there were."""
+def once(real: Fleet, strategy: str, jobs: Sequence[Job]) -> tuple[list[Answer], int]:
+    """What became of each request, and how many loads there were."""
     with real.gateway(strategy) as url:
         before = sum(real.slow.loads.values())
         answers = asyncio.run(replay(url, jobs))
-        return [Took(answer.first, answer.total) for answer in answers], sum(real.slow.loads.values()) - before
+        return answers, sum(real.slow.loads.values()) - before
 
 
-def run() -> Result:
+def run(record: Record) -> None:
+    """Each trace under each strategy; the hosts are measured before, between and after, for they are not the same for an hour."""
     with fleet(HOSTS) as real:
-        measured = calibrate(real)
-        hosts, models = described(measured, real)
-        differ = noise(measured.samples)
-        _talk(f"measured, to {differ:.1%}: {json.dumps([hosts, tuple(models.values())])}")
-        traces = [trace(seed, hosts, models) for seed in SEEDS]
-        virtual = {strategy: in_virtual_time(strategy, hosts, models, traces, differ) for strategy in STRATEGIES}
-        took: dict[str, list[Took]] = {strategy: [] for strategy in STRATEGIES}
-        loads = dict.fromkeys(STRATEGIES, 0)
-        for seed, jobs in zip(SEEDS, traces, strict=True):
+        hosts, models = described(_measured(real, record))
+        for seed in SEEDS:
+            jobs = trace(seed, hosts, models)
             for strategy in STRATEGIES:
-                more, loaded = once(real, strategy, jobs)
-                took[strategy] += more
-                loads[strategy] += loaded
-                _talk(f"trace {seed}, {strategy}: {_told(_figures(more, loaded), virtual[strategy])}")
-    return Result({each: _figures(took[each], loads[each] / len(traces)) for each in STRATEGIES}, virtual, differ)
+                answers, loads = once(real, strategy, jobs)
+                record.write(Run(seed, strategy, loads, jobs, answers))
+                _talk(f"trace {seed}, {strategy}: {_told(_figures(_took(answers), loads))}")
+            _measured(real, record)
 
 
-def _told(real: Figures, virtual: Figures) -> str:
-    """One trace, beside what all of them are in virtual time."""
-    pairs = zip((*_seconds(real), real.loads), (*_seconds(virtual), virtual.loads), strict=True)
-    return "p50 and p95 to the first token, to the last, loads: " + "; ".join(f"{a:.1f} ({b:.1f})" for a, b in pairs)
+def _measured(real: Fleet, record: Record) -> Measured:
+    measured = calibrate(real)
+    record.write(measured)
+    hosts, models = described(measured)
+    _talk(f"measured, to {noise(measured.samples):.1%}: {hosts}, {tuple(models.values())}")
+    return measured
 
 
-def _seconds(figures: Figures) -> tuple[float, ...]:
-    return figures.first.p50, figures.first.p95, figures.total.p50, figures.total.p95
+def _took(answers: Sequence[Answer]) -> list[Took]:
+    return [Took(answer.first, answer.total) for answer in answers]
+
+
+def _told(figures: Figures) -> str:
+    first, total = figures.first, figures.total
+    return f"to the first token p50 {first.p50:.1f} p95 {first.p95:.1f}, to the last {total.p50:.1f} {total.p95:.1f}, loads {figures.loads:.0f}"
+
+
+def judged(record: Record) -> Result:
+    """The traces that were run under all strategies, and the same in virtual time."""
+    measured, runs = record.read()
+    by_name = {(run.seed, run.strategy): run for run in runs}
+    seeds = [seed for seed in SEEDS if all((seed, strategy) in by_name for strategy in STRATEGIES)]
+    missing = tuple((seed, strategy) for seed in SEEDS for strategy in STRATEGIES if (seed, strategy) not in by_name)
+    hosts, models = described(measured)
+    differ = noise(measured.samples)
+    traces = [by_name[seed, STRATEGIES[0]].jobs for seed in seeds]
+    real, virtual = {}, {}
+    for strategy in STRATEGIES:
+        took = [each for seed in seeds for each in _took(by_name[seed, strategy].answers)]
+        real[strategy] = _figures(took, sum(by_name[seed, strategy].loads for seed in seeds) / len(seeds))
+        virtual[strategy] = in_virtual_time(strategy, hosts, models, traces, differ)
+    paces = {key: pace(run, hosts, models) for key, run in by_name.items()}
+    return Result(real, virtual, differ, paces, missing)
+
+
+def pace(run: Run, hosts: Sequence[Host], models: Mapping[str, Model]) -> float:
+    """Seconds of work that the hosts did in a second in which they had any: what all requests take alone, over the time in which one ran.
+
+    1 where they were as fast as when they were measured. The simulator is not told: it shows whether a run was a fair one.
+    """
+    jobs = {job.number: job for job in run.jobs}
+    work = busy = 0.0
+    for host in hosts:
+        spans = []
+        for answer in (answer for answer in run.answers if answer.node == host.name):
+            job = jobs[answer.number]
+            fresh = MORE_TOKENS if answer.account.load > LOADED_FOR else 0
+            work += sum(seconds_of(host, models[job.model], job.prompt + fresh, job.output))
+            spans.append((job.at + answer.first - answer.account.prompt - WAY, job.at + answer.total))
+        busy += _covered(spans)
+    return work / busy
+
+
+def _covered(spans: Sequence[tuple[float, float]]) -> float:
+    """How long all of them together are, what overlaps counted once."""
+    covered, until = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        covered += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return covered
 
 
 # The claim.
@@ -333,7 +271,7 @@ def problems(result: Result) -> list[str]:
             orders = [_order(figures, what, part) for figures in (result.real, result.simulated)]
             if orders[0] != orders[1]:
                 found.append(f"by {part} to the {what} token the order is {orders[0]}, simulated {orders[1]}")
-    return found
+    return found + [f"trace {seed} was not run under {strategy}" for seed, strategy in result.missing]
 
 
 def table(result: Result) -> str:
@@ -350,6 +288,10 @@ def table(result: Result) -> str:
     rows.append(
         f"\nEach cell: real, simulated, difference. Measurements of the same thing differ by {result.noise:.1%}."
     )
+    paces = ", ".join(f"{seed} {strategy} {pace:.2f}" for (seed, strategy), pace in result.paces.items())
+    rows.append(
+        f"What the hosts did in a busy second of each run, in seconds of what they were measured to do: {paces}."
+    )
     chance = ", ".join(f"{strategy} {result.simulated[strategy].deviation:.0%}" for strategy in STRATEGIES)
     rows.append(f"One run's p95 to the first token deviates in virtual time by: {chance}.")
     wrong = problems(result)
@@ -361,9 +303,13 @@ def _cell(real: float, simulated: float, digits: int) -> str:
     return f"{real:.{digits}f}, {simulated:.{digits}f}, {simulated / real - 1:+.0%}"
 
 
-def claimed() -> str:
-    """The table of a run. Disproved where the claim does not hold."""
-    result = run()
+def claimed(record: Path, *, again: bool) -> str:
+    """The table of a run, kept in `record`; `again`: of the one that is there. Disproved where the claim does not hold."""
+    kept = Record(record)
+    if not again:
+        _talk(f"what is measured is kept in {record}")
+        run(kept)
+    result = judged(kept)
     if problems(result):
         raise Disproved(table(result))
     return table(result)

@@ -35,6 +35,15 @@ WAIT = 900.0
 MORE_TOKENS = 4
 
 
+class Account(NamedTuple):
+    """Seconds, as Ollama's final chunk tells them: until the model was there, of the prompt, of the output, of everything."""
+
+    load: float
+    prompt: float
+    output: float
+    total: float
+
+
 class Answer(NamedTuple):
     """Seconds from when it was to be asked until the first token and the last."""
 
@@ -42,6 +51,7 @@ class Answer(NamedTuple):
     node: str
     first: float
     total: float
+    account: Account
 
 
 @dataclass
@@ -79,12 +89,26 @@ class Fleet:
                 client.post("/api/generate", json={"model": name, "keep_alive": 0}).raise_for_status()
             _wait(lambda: client.get("/api/ps").json()["models"] == [], f"an empty memory of {host}")
 
-    def ask(self, host: str, model: str, prompt: str, output: int, **more: Any) -> dict[str, Any]:
-        """The whole answer of one host, asked past the gateway; with Ollama's own account of its time."""
+    def ask(self, host: str, model: str, prompt: str, output: int) -> Answer:
+        """One host, asked past the gateway."""
+        first, last = 0.0, ""
         with _client(host) as client:
-            answer = client.post("/api/generate", json=_body(model, prompt, output) | {"stream": False} | more)
-            document: dict[str, Any] = answer.raise_for_status().json()
-            return document
+            begin = time.monotonic()
+            with client.stream("POST", "/api/generate", json=_body(model, prompt, output)) as response:
+                for line in response.iter_lines():
+                    first = first or time.monotonic() - begin
+                    last = line
+            took = time.monotonic() - begin
+        return Answer(0, host, first, took, _account(f"{host}, {model}", response.status_code, last, output))
+
+
+def _account(what: str, status: int, last: str, output: int) -> Account:
+    """Of an answer's last line. Raises where it is not 200, not whole or not of so many tokens."""
+    end = json.loads(last or "{}")
+    if status != 200 or not end.get("done") or end.get("eval_count") != output:
+        raise RuntimeError(f"{what}: {status} {last[:500]!r}")
+    names = ("load_duration", "prompt_eval_duration", "eval_duration", "total_duration")
+    return Account(*(end[name] / 1e9 for name in names))
 
 
 def _body(model: str, prompt: str, output: int) -> dict[str, Any]:
@@ -127,15 +151,14 @@ async def _answer(client: httpx.AsyncClient, job: Job, at: float) -> Answer:
     loop = asyncio.get_running_loop()
     await asyncio.sleep(at - loop.time())
     body = _body(job.model, prompt_of(job.number, job.prompt), job.output)
-    first, last = 0.0, b""
+    first, last = 0.0, ""
     async with client.stream("POST", "/api/generate", json=body) as response:
         async for line in response.aiter_lines():
             first = first or loop.time() - at
-            last = line.encode()
-        end = json.loads(last or b"{}")
-        if response.status_code != 200 or not end.get("done") or end.get("eval_count") != job.output:
-            raise RuntimeError(f"request {job.number} for {job.model}: {response.status_code} {last[:500]!r}")
-        return Answer(job.number, response.headers.get("x-ollama-node", ""), first, loop.time() - at)
+            last = line
+        took = loop.time() - at
+        account = _account(f"request {job.number} for {job.model}", response.status_code, last, job.output)
+        return Answer(job.number, response.headers.get("x-ollama-node", ""), first, took, account)
 
 
 def _inventory(hosts: Sequence[str]) -> str:

@@ -70,8 +70,9 @@ class Runners:
         self._carry_out(self.scheduler.expire(model.key, self._now()))
 
     def listing(self) -> list[Document]:
-        """What /api/ps shows, the one that stays longest first."""
-        rows = [(self._expires(runner), self._models[key], runner) for key, runner in self.scheduler.runners.items()]
+        """What /api/ps shows, the one that stays longest first; a model that is still loading is not among them."""
+        runners = [(key, runner) for key, runner in self.scheduler.runners.items() if not runner.loading]
+        rows = [(self._expires(runner), self._models[key], runner) for key, runner in runners]
         rows.sort(key=lambda row: -int(row[0]))
         return [
             {

@@ -7,6 +7,8 @@ What is kept from Ollama, because a gateway in front can see it:
 - a request for a loaded model with the same options passes all that wait for a load, and then waits for a slot, first come first
   served and without bound; only requests that wait for a load are counted against OLLAMA_MAX_QUEUE;
 - that queue is strictly first in first out: while its head waits for a victim to become idle, nothing behind it is loaded;
+- while a model loads it is not among the loaded ones yet, so whoever asks for it then waits in that queue too, behind those who came before
+  for other models (llm/server.go: llamaServer.Load returns when the runner runs; Ollama's own engine lists earlier, which is left out here);
 - one load at a time; a model that is in use is never unloaded, so a hot one starves a cold one for as long as it is hot;
 - the victim is the idle runner with the shortest keep-alive; options that change the runner (num_ctx …) reload it.
 """
@@ -128,9 +130,10 @@ class Scheduler:
     def submit(self, request: Request, now: float) -> list[Effect]:
         """A request asks for its model."""
         runner = self.runners.get(request.key)
-        if runner is not None and request.options.satisfied_by(runner.options):
+        if runner is not None and not runner.loading and request.options.satisfied_by(runner.options):
             return self._attach(runner, request)
-        if len(self.pending) > self.max_queue:  # the channel holds max_queue beside the one in hand
+        # The channel holds max_queue beside the one in hand: that whose model loads, which does not wait here any more, or the first.
+        if len(self.pending) >= self.max_queue + (0 if self._loads() else 1):
             return [Refused(request.ticket)]
         self.pending.append(request)
         return self._advance(now)
@@ -171,7 +174,7 @@ class Scheduler:
     def expire(self, key: str, now: float) -> list[Effect]:
         """Somebody asks for the model to be unloaded (keep_alive 0 and nothing to do): at once, or when it is idle."""
         runner = self.runners.get(key)
-        if runner is None:
+        if runner is None or runner.loading:
             return []
         runner.keep_alive, runner.expires = 0.0, now
         return self.tick(now)
@@ -196,7 +199,7 @@ class Scheduler:
         runner.users[request.ticket] = request
         if request.keep_alive is not None:
             runner.keep_alive = request.keep_alive
-        return [] if runner.loading else [Ready(request.ticket)]
+        return [Ready(request.ticket)]
 
     def _give_slots(self, runner: Runner) -> list[Effect]:
         effects: list[Effect] = []
@@ -207,16 +210,17 @@ class Scheduler:
         return effects
 
     def _give_up_load(self, runner: Runner, now: float) -> list[Effect]:
-        """Who else waited for this load asks again, behind those who were waiting before (its runner is gone)."""
+        """Whoever else waits for this model has it loaded anew when it is their turn."""
         del self.runners[runner.key]
-        effects: list[Effect] = [Unloaded(runner.key)]
-        self.pending.extend(runner.users.values())
-        return effects + self._advance(now)
+        return [Unloaded(runner.key), *self._advance(now)]
+
+    def _loads(self) -> bool:
+        return any(runner.loading for runner in self.runners.values())
 
     def _advance(self, now: float) -> list[Effect]:
         """Works on the head of the queue until it has to wait for something."""
         effects: list[Effect] = []
-        while self.pending:
+        while self.pending and not self._loads():
             head = self.pending[0]
             if self._victim not in self.runners:
                 self._victim = None
@@ -226,8 +230,6 @@ class Scheduler:
                 effects += self._attach(runner, head)
                 continue
             victim = self.runners.get(self._victim or "") or runner
-            if victim is None and any(other.loading for other in self.runners.values()):
-                break
             if victim is None and len(self.runners) >= self.max_loaded:
                 victim = choose_victim(self.runners.values())
             if victim is None:

@@ -137,6 +137,18 @@ async def test_leaving_during_a_load_aborts_it(serve: Serve) -> None:
         await until(ollama, lambda _: not ollama.server.runners.scheduler.runners)
 
 
+async def test_a_model_that_loads_is_not_listed_yet(serve: Serve) -> None:
+    """/api/ps shows it when it is in memory."""
+    async with serve(load_rate=1) as ollama:
+        await ollama.make("sky")
+        asked = asyncio.create_task(ollama.client.post("/api/generate", json={"model": "sky"}))
+        await until(ollama, lambda _: bool(ollama.server.runners.scheduler.runners))
+
+        assert await ollama.loaded() == []
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+
 async def test_two_names_of_the_same_weights_share_a_runner(ollama: Ollama) -> None:
     """And /api/ps shows the name that loaded it."""
     await ollama.client.post("/api/copy", json={"source": "sky", "destination": "heaven"})

@@ -67,6 +67,28 @@ def test_one_load_at_a_time() -> None:
     assert one.loaded("a", 1) == [Ready(1), Load("b")]
 
 
+def test_who_asks_for_a_model_that_loads_waits_behind_those_who_came_before() -> None:
+    """It is not among the loaded ones before it is loaded: the queue goes on first, and may even have it unloaded for another."""
+    one = loaded("old", max_loaded=2)
+    one.submit(Request(1, "a"), 0)
+    one.submit(Request(2, "b"), 0)
+    assert one.submit(Request(3, "a"), 0) == []
+
+    assert one.loaded("a", 1) == [Ready(1), Unloaded("old"), Load("b")]
+    assert one.submit(Request(4, "a"), 1) == [Ready(4)]  # who comes later passes
+    assert one.loaded("b", 2) == [Ready(2), Ready(3)]
+
+
+def test_a_model_that_loads_cannot_be_unloaded() -> None:
+    """Who asks for that is too early: there is no such model in memory."""
+    one = scheduler()
+    one.submit(Request(1, "a"), 0)
+
+    assert one.expire("a", 0) == []
+    one.loaded("a", 1)
+    assert one.release(1, 2) == []
+
+
 def test_a_hot_model_starves_a_cold_one() -> None:
     """While somebody always uses the only runner, a request for another model waits without end, as on a real Ollama."""
     one = loaded("hot", max_loaded=1)
@@ -116,6 +138,15 @@ def test_a_full_queue_refuses() -> None:
 
     assert one.submit(Request(4, "d"), 0) == [Refused(4)]
     assert one.submit(Request(5, "a"), 0) == [Ready(5)]
+
+
+def test_a_load_is_the_one_in_hand() -> None:
+    """While a model loads, max_queue requests may wait, those for the same model among them."""
+    one = scheduler(max_queue=1)
+    one.submit(Request(1, "a"), 0)
+
+    assert one.submit(Request(2, "a"), 0) == []
+    assert one.submit(Request(3, "a"), 0) == [Refused(3)]
 
 
 def test_idle_models_leave_after_their_keep_alive() -> None:

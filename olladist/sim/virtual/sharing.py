@@ -2,7 +2,8 @@
 
 A GPU has one memory bus and a CPU its cores. Runners take turns as processes do, and what is in the slots of one runner runs in one
 batch (runner/llamarunner): so a request has its runner's part of the host, divided by those beside it in that runner. A prompt is in one
-batch with one token of each answer beside it: next to nothing of it is theirs, and they stand still until it is through.
+batch with one token of each answer beside it: next to nothing of it is theirs, and they stand still until it is through. So does a prompt that comes
+meanwhile, for it is in the next batch.
 """
 
 import math
@@ -24,7 +25,7 @@ class Sharing:
         self.version = 0  # of what `next_mark` is told by: a mark of another version is none any more
         self._degree = degree
         self._models: dict[int, str] = {}
-        self._reading: set[int] = set()
+        self._reading: dict[str, list[int]] = {}  # prompts by models, in the order in which they came
         self._left: dict[int, float] = {}  # seconds that it would take alone
         self._slower: dict[int, float] = {}  # so many times
         self._now = 0.0
@@ -34,13 +35,15 @@ class Sharing:
         self._pass(now)
         self._models[number], self._left[number] = model, seconds
         if reads:
-            self._reading.add(number)
+            self._reading.setdefault(model, []).append(number)
         self._divide()
 
     def leave(self, number: int, now: float) -> None:
         self._pass(now)
-        del self._models[number], self._left[number]
-        self._reading.discard(number)
+        model = self._models.pop(number)
+        del self._left[number]
+        if number in (prompts := self._reading.get(model, [])):
+            prompts.remove(number)
         self._divide()
 
     def next_mark(self) -> Mark | None:
@@ -60,10 +63,14 @@ class Sharing:
         self.version += 1
         runners = len(set(self._models.values()))
         beside = Counter(self._models.values())
-        reading = Counter(self._models[number] for number in self._reading)
         self._slower = {
-            number: math.inf
-            if self._degree and reading[model] and number not in self._reading
-            else 1.0 + self._degree * (runners * (reading[model] or beside[model]) - 1)
-            for number, model in self._models.items()
+            number: self._slowed(number, model, runners, beside[model]) for number, model in self._models.items()
         }
+
+    def _slowed(self, number: int, model: str, runners: int, beside: int) -> float:
+        prompts = self._reading.get(model)
+        if not self._degree:
+            return 1.0
+        if prompts and prompts[0] != number:
+            return math.inf
+        return 1.0 + self._degree * (runners * (1 if prompts else beside) - 1)

@@ -47,15 +47,19 @@ def test_a_prompt_stops_the_answers_in_its_runner() -> None:
     assert sharing.next_mark() == Mark(4.0, 1)
 
 
-def test_prompts_in_one_runner_share_it() -> None:
-    """They are in one batch."""
+def test_prompts_in_one_runner_wait_for_each_other() -> None:
+    """The second is in the next batch; in two runners they share the host."""
     sharing = Sharing(1.0)
     sharing.begin(1, "a", 1.0, 0.0, reads=True)
-    sharing.begin(2, "a", 2.0, 0.0, reads=True)
-    assert sharing.next_mark() == Mark(2.0, 1)
-
-    sharing.leave(1, 2.0)
+    sharing.begin(2, "a", 2.0, 0.5, reads=True)
+    assert sharing.next_mark() == Mark(1.0, 1)
+    sharing.leave(1, 1.0)
     assert sharing.next_mark() == Mark(3.0, 2)
+
+    sharing = Sharing(1.0)
+    sharing.begin(1, "a", 1.0, 0.0, reads=True)
+    sharing.begin(2, "b", 2.0, 0.0, reads=True)
+    assert sharing.next_mark() == Mark(2.0, 1)
 
 
 def test_without_sharing_nobody_is_slower() -> None:
