@@ -86,6 +86,20 @@ class Learned:
         node = self.nodes.get(running.number) if running else None
         if running is None or node is None:
             return
+        self._judge(running, node, end, slots, believable=believable)
+        node.residents.ends(running.model, self._now(), lingers=end.outcome not in _OVER)
+
+    def follows(self, ticket: int, end: End, slots: int, beside: int, *, believable: bool) -> None:
+        """One has ended in a slot in which others follow it; it ran as the `beside`th, as far as is known."""
+        running = self._running.get(ticket)
+        node = self.nodes.get(running.number) if running else None
+        if running is None or node is None:
+            return
+        self._running[ticket] = running = running._replace(beside=beside, loads=False)
+        self._judge(running, node, end, slots, believable=believable)
+
+    def _judge(self, running: _Running, node: Node, end: End, slots: int, *, believable: bool) -> None:
+        """What the time that it took says of the node."""
         now, usage = self._now(), end.usage
         if not believable:
             node.lies += 1
@@ -96,7 +110,6 @@ class Learned:
                 node.parallel.answered(running.model, running.beside, late=late, now=now)
             elif running.beside == 1 and now >= self._settled and not node.residents.lingers(now):
                 node.trust.saw(int(node.parallel.ran_alone(running.model, late=late)), now)
-        node.residents.ends(running.model, now, lingers=end.outcome not in _OVER)
 
     def listed(
         self,

@@ -243,11 +243,19 @@ class Queue:
         model = self._adaptive.again(ticket, [use.near for use in uses], now)
         if model is not None and now - self._taught.get(node, 0.0) >= LESSON_SECONDS:
             self._taught[node] = now
-            if is_believable(uses[-1].usage, uses[-1].duration):
-                self._learn_speed(node, model, uses[-1].usage)
-            else:
-                self.learned.node(node).lies += 1
+            self._teach(ticket, node, model, uses[-1])
         return self._adaptive.is_well_placed(ticket)
+
+    def _teach(self, ticket: int, node: int, model: str, use: Use) -> None:
+        """What one of those says of its node; those that run beside it now are taken for those that did then."""
+        believable = is_believable(use.usage, use.duration)
+        if believable:
+            self._learn_speed(node, model, use.usage)
+        end = End(use.usage if believable else NO_USAGE, "served", use.first_byte, use.duration)
+        backend, beside = self._roster.nodes.get(node), len(self._adaptive.machines[node].runners[model].running)
+        self.learned.follows(ticket, end, backend.slots if backend else 1, beside, believable=believable)
+        if self.learned.is_doubted(node):
+            self._fit(node)
 
     def _learn_speed(self, node: int, model: str, usage: Usage) -> None:
         size, prompt, output = self._adaptive.size(model), usage.prompt_tokens, usage.output_tokens

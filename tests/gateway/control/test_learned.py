@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.learned import SETTLES, End
-from olladist.gateway.lease import Usage
+from olladist.gateway.lease import Usage, Use
 from olladist.scheduling.parallel import RETRIED
 from tests.gateway.control.test_queue import A, B, Fleet, backend, key
 
@@ -171,6 +171,22 @@ def test_a_node_that_lies_about_its_slots_is_found_out() -> None:
 
     fleet.pass_time(RETRIED)
     assert fleet.slots == 3
+
+
+def test_requests_that_follow_each_other_in_a_slot_find_it_out_too() -> None:
+    """Four clients ask again and again, and each answer waits for another: leases are handed on, and still the slots become fewer."""
+    fleet = Busy()
+    for number in range(4):
+        fleet.ask(number, "tiny")
+    late = Use(5.0, 6.0, 100, Usage(10, 50, 0.0, 0.1, 1.0))
+    for _ in range(8):
+        for number in range(4):
+            fleet.pass_time(1.0)
+            fleet.queue.used(1, number, 0, [late])
+
+    assert fleet.queue.slots(0) == 4
+    assert {name: slots for _, name, slots in fleet.queue.fewer()}[key("tiny")] < 4
+    assert not fleet.queue.used(1, 0, 0, [late]), "it is called back"
 
 
 def test_a_model_that_gets_one_slot_anywhere_gets_one() -> None:
