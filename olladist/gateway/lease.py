@@ -203,11 +203,16 @@ class First(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=10):
 
 
 class Recall(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=12):
-    """Somebody waits: no lease may be held any longer than its request runs. It is good for all that were granted before it."""
+    """Somebody waits: no lease may be held any longer than its request runs. It is good for all that were granted before it.
+
+    With `leases` it is for these alone, for there are better places, and needs no answer.
+    """
+
+    leases: tuple[int, ...] = ()
 
 
 class Recalled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=13):
-    """The answer to a Recall: what was idle has been given back before this."""
+    """The answer to a Recall of all: what was idle has been given back before this."""
 
 
 COUNTED = (

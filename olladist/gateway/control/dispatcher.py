@@ -38,10 +38,6 @@ WAITING_MAX = 10_000
 WAITING_MAX_OF_KEY = 5_000
 
 
-# While speeds are being learned now this node is the faster one and now that: leases are not moved for it more often than so.
-MOVE_SECONDS = 1.0
-
-
 class Answered(Protocol):
     """Takes the answer to an Ask that could not be given at once; `unload` are models that the node has to let go of first."""
 
@@ -103,8 +99,8 @@ class Dispatcher:
         roster.told.append(self._told)  # after the queue's own
         self.answered: Answered = _nobody  # hears of answers that come later
         self.reserve = Reserve()
-        self._moved = -MOVE_SECONDS  # when leases were called back for a better place
         self.recall: Callable[[Iterable[int]], None] = lambda _: None  # tells these workers that somebody waits
+        self.recall_one: Callable[[int, int], None] = lambda _, __: None  # tells a worker that a lease shall go back
         self.priorities: Mapping[str, int] = {}  # of API keys
         self.waiting_max = WAITING_MAX
         self._turns: Counter[str] = Counter()
@@ -257,10 +253,8 @@ class Dispatcher:
             raise ValueError(f"no lease {used.id} is held")
         self.outcomes["served"] += len(used.uses)
         self.roster.ended(lease.backend, "served")
-        well_placed = self.queue.used(worker, used.id, lease.backend, used.uses)
-        if not well_placed and self._now() >= self._moved + MOVE_SECONDS:
-            self._moved = self._now()
-            self.call_back()  # a better place is free, and who comes next shall have it
+        if not self.queue.used(worker, used.id, lease.backend, used.uses):
+            self.recall_one(worker, used.id)  # a better place is free, and who comes next shall have it
 
     def gone(self, worker: int) -> int:
         """The worker's connection has ended: all it held is released; returns how much that was."""

@@ -68,6 +68,7 @@ class LeaseServer:
         self.dispatcher = dispatcher
         dispatcher.answered = self._answer_later
         dispatcher.recall = self._recall
+        dispatcher.recall_one = self._recall_one
         self._unload = unload
         self._unloading: set[asyncio.Task[None]] = set()
         self.observer = observer or Observer(dispatcher.roster)
@@ -215,6 +216,10 @@ class LeaseServer:
         for number in workers:
             if worker := self.workers.get(number):
                 worker.send(_RECALL)
+
+    def _recall_one(self, number: int, lease: int) -> None:
+        if worker := self.workers.get(number):
+            worker.send(pack(Recall((lease,))))
 
     def _answer(self, worker: "Worker", ask: Ask, answer: Grant | Refuse) -> None:
         self.observer.answered(worker.number, ask, answer)

@@ -23,9 +23,12 @@ class Kind(NamedTuple):
 
 
 class Lent:
-    """A lease that may serve more than one request; `since` is when it became idle, `uses` are those that were not told of."""
+    """A lease that may serve more than one request; `since` is when it became idle, `uses` are those that were not told of.
 
-    __slots__ = ("backend", "grant", "granted", "kind", "lease", "since", "uses")
+    `recalled`: the request that it serves is its last.
+    """
+
+    __slots__ = ("backend", "grant", "granted", "kind", "lease", "recalled", "since", "uses")
 
     def __init__(self, lease: int, backend: "Backend", kind: Kind, now: float) -> None:
         self.lease = lease
@@ -34,6 +37,7 @@ class Lent:
         self.grant = Grant(lease, backend.id)  # for whoever uses it again
         self.granted = self.since = now
         self.uses: list[Use] = []
+        self.recalled = False
 
 
 class Asker(Protocol):

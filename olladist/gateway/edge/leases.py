@@ -62,6 +62,7 @@ class Leases(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._flushing = False  # it is written at the end of this turn of the loop
         self._spare = Spare()
+        self._lent: dict[int, Lent] = {}  # all that may be used again, idle or not
         self._used: list[Lent] = []  # there is something to tell of them
         self._sweeping = False
         self._ended = asyncio.Event()
@@ -137,6 +138,7 @@ class Leases(asyncio.Protocol):
                 self._look_after_spare()
                 return
             self._tell(lent)
+            self._lent.pop(lent.lease, None)
         self._send(Done(asker.lease, backend.id, outcome, status, first_byte, duration, received, usage))
         if self._alone:
             self._give_on(asker, backend)
@@ -178,12 +180,22 @@ class Leases(asyncio.Protocol):
             self._outgoing.append(pack(Used(lent.lease, tuple(lent.uses))))
         lent.uses.clear()
 
+    def _recalled(self, recall: Recall) -> None:
+        """One that is asked for alone and lies idle goes back when nobody has taken it, or serves once more."""
+        for number in recall.leases:
+            if lent := self._lent.get(number):
+                lent.recalled = True
+        if not recall.leases:
+            self._recall()
+            self._send(Recalled())
+
     def _recall(self) -> None:
         self._give_back(self._spare.recall(asyncio.get_running_loop().time()))
 
     def _give_back(self, leases: Iterable[Lent]) -> None:
         for lent in leases:
             self._tell(lent)
+            self._lent.pop(lent.lease, None)
             self._send(Done(lent.lease, lent.backend.id, RETURNED, 0))
 
     # asyncio.Protocol.
@@ -212,8 +224,7 @@ class Leases(asyncio.Protocol):
             elif isinstance(message, Refuse):
                 self._refused(message)
             elif isinstance(message, Recall):
-                self._recall()
-                self._send(Recalled())
+                self._recalled(message)
             elif isinstance(message, Table):
                 self._table(message)
             else:
@@ -223,6 +234,7 @@ class Leases(asyncio.Protocol):
         self._transport = None
         self._recall()  # none of them means anything to another control process
         self._used.clear()
+        self._lent.clear()
         self._outgoing.clear()
         self._ended.set()
         asking, self._asking = self._asking, {}
@@ -267,6 +279,7 @@ class Leases(asyncio.Protocol):
         backend.running.add(asker)
         if grant.again:
             asker.lent = Lent(grant.id, backend, _kind(asker), asyncio.get_running_loop().time())
+            self._lent[grant.id] = asker.lent
         asker.granted(backend, grant)
 
     def _refused(self, refuse: Refuse) -> None:

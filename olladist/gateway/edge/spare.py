@@ -28,7 +28,7 @@ class Spare:
 
     def put(self, lent: Lent, now: float) -> bool:
         """False where it may not be used again."""
-        if not (self._recalled < lent.granted and lent.backend.up):
+        if lent.recalled or not (self._recalled < lent.granted and lent.backend.up):
             return False
         lent.since = now
         self._idle.setdefault(lent.kind, []).append(lent)

@@ -54,6 +54,7 @@ class Client:
         self._got: list[ToWorker] = []
         self.access: list[Access] = []  # kept apart: it comes before the first table
         self.recalls = 0  # and these come at any time
+        self.recalled: tuple[int, ...] = ()  # those that were called back alone
         self.gives_back: Callable[[], None] = lambda: self.send(Recalled())  # what is done then
 
     def send(self, *messages: ToControl) -> None:
@@ -69,8 +70,10 @@ class Client:
                     assert self.access or not self._got, "who may come in is said before the first table"
                     self.access.append(message)
                 elif isinstance(message, Recall):
-                    self.recalls += 1
-                    self.gives_back()
+                    self.recalled += message.leases
+                    if not message.leases:
+                        self.recalls += 1
+                        self.gives_back()
                 else:
                     self._got.append(message)
         return self._got.pop(0)

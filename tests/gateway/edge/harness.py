@@ -227,9 +227,10 @@ class Control:
         for writer in self._writers:
             writer.write(pack(self.access) + pack(self.table()))
 
-    def recall(self) -> None:
+    def recall(self, *leases: int) -> None:
+        """Followed by an Access, so that one can see that it was read."""
         for writer in self._writers:
-            writer.write(pack(Recall()))
+            writer.write(pack(Recall(leases)) + pack(self.access))
 
     def grant(self, number: int) -> None:
         """Answers the last Ask late."""

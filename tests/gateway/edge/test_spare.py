@@ -193,6 +193,30 @@ async def test_a_recall_brings_leases_back(gate: Gateway) -> None:
     assert not gate.control.used
 
 
+async def test_a_lease_that_is_recalled_alone_ends_with_its_request(gate: Gateway) -> None:
+    """There are better places: others go on to be used, and no answer is sent."""
+    answering: list[Connection] = []
+
+    async def waits(connection: Connection, head: bytes, body: bytes) -> None:
+        answering.append(connection)
+
+    await gate.add("gpu1", waits)
+    again(gate)
+    await gate.joined()
+    client = await gate.client()
+    client.send(post())
+    await until(lambda: answering, "the request is there")
+    before = gate.edge.worker.leases.access
+    gate.control.recall(gate.control.asks[0].id, 4711)
+    await until(lambda: gate.edge.worker.leases.access is not before, "the recall is read")
+    await answering[0].send(answer(200, PROMPT))
+    assert await client.answer() == (200, PROMPT)
+    await until(lambda: gate.control.dones, "it is over")
+
+    assert [done.outcome for done in gate.control.dones] == ["served"]
+    assert not gate.control.recalled
+
+
 async def test_what_ends_otherwise_ends_its_lease(gate: Gateway) -> None:
     """An answer that is not 200 is told in a Done."""
 
