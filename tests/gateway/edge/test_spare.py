@@ -1,4 +1,5 @@
 import json
+from collections.abc import Awaitable, Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,8 +171,8 @@ async def test_a_stream_hands_its_lease_on_however_long_it_was(gate: Gateway) ->
     assert len(gate.control.asks) == number
 
 
-async def test_a_recall_brings_leases_back(gate: Gateway) -> None:
-    """Those that are idle at once, the others with the end of their request."""
+async def asked(gate: Gateway) -> Callable[[], Awaitable[None]]:
+    """A host has a request, under a lease that may be used again; what is given has it answer, and waits until that is over."""
     answering: list[Connection] = []
 
     async def waits(connection: Connection, head: bytes, body: bytes) -> None:
@@ -183,11 +184,21 @@ async def test_a_recall_brings_leases_back(gate: Gateway) -> None:
     client = await gate.client()
     client.send(post())
     await until(lambda: answering, "the request is there")
+
+    async def answers() -> None:
+        await answering[0].send(answer(200, PROMPT))
+        assert await client.answer() == (200, PROMPT)
+        await until(lambda: gate.control.dones, "it is over")
+
+    return answers
+
+
+async def test_a_recall_brings_leases_back(gate: Gateway) -> None:
+    """Those that are idle at once, the others with the end of their request."""
+    answers = await asked(gate)
     gate.control.recall()
     await until(lambda: gate.control.recalled, "the recall is answered")
-    await answering[0].send(answer(200, PROMPT))
-    assert await client.answer() == (200, PROMPT)
-    await until(lambda: gate.control.dones, "it is over")
+    await answers()
 
     assert [done.outcome for done in gate.control.dones] == ["served"]
     assert not gate.control.used
@@ -195,23 +206,11 @@ async def test_a_recall_brings_leases_back(gate: Gateway) -> None:
 
 async def test_a_lease_that_is_recalled_alone_ends_with_its_request(gate: Gateway) -> None:
     """There are better places: others go on to be used, and no answer is sent."""
-    answering: list[Connection] = []
-
-    async def waits(connection: Connection, head: bytes, body: bytes) -> None:
-        answering.append(connection)
-
-    await gate.add("gpu1", waits)
-    again(gate)
-    await gate.joined()
-    client = await gate.client()
-    client.send(post())
-    await until(lambda: answering, "the request is there")
+    answers = await asked(gate)
     before = gate.edge.worker.leases.access
     gate.control.recall(gate.control.asks[0].id, 4711)
     await until(lambda: gate.edge.worker.leases.access is not before, "the recall is read")
-    await answering[0].send(answer(200, PROMPT))
-    assert await client.answer() == (200, PROMPT)
-    await until(lambda: gate.control.dones, "it is over")
+    await answers()
 
     assert [done.outcome for done in gate.control.dones] == ["served"]
     assert not gate.control.recalled
