@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import markdown
 from bench.calibration import Measured, calibrate, described, noise
 from bench.real_fleet import MODELS, MORE_TOKENS, Answer, Fleet, fleet, replay
 from bench.records import Record, Run
@@ -275,7 +276,7 @@ def problems(result: Result) -> list[str]:
 
 
 def table(result: Result) -> str:
-    rows = ["| seconds | | p50 | p95 | mean | loads |", "|---|---|---|---|---|---|"]
+    rows = []
     for what, words in (("first", "to the first token"), ("total", "to the last token")):
         for strategy in STRATEGIES:
             real, virtual = result.real[strategy], result.simulated[strategy]
@@ -283,20 +284,21 @@ def table(result: Result) -> str:
                 (getattr(getattr(real, what), part), getattr(getattr(virtual, what), part))
                 for part in ("p50", "p95", "mean")
             ]
-            cells = [_cell(*pair, digits=1) for pair in [*pairs]] + [_cell(real.loads, virtual.loads, digits=0)]
-            rows.append(f"| {strategy} | {words} | {' | '.join(cells)} |")
-    rows.append(
+            cells = [_cell(*pair, digits=1) for pair in pairs] + [_cell(real.loads, virtual.loads, digits=0)]
+            rows.append([strategy, words, *cells])
+    lines = [markdown.table(["seconds", "", "p50", "p95", "mean", "loads"], rows)]
+    lines.append(
         f"\nEach cell: real, simulated, difference. Measurements of the same thing differ by {result.noise:.1%}."
     )
     paces = ", ".join(f"{seed} {strategy} {pace:.2f}" for (seed, strategy), pace in result.paces.items())
-    rows.append(
+    lines.append(
         f"What the hosts did in a busy second of each run, in seconds of what they were measured to do: {paces}."
     )
     chance = ", ".join(f"{strategy} {result.simulated[strategy].deviation:.0%}" for strategy in STRATEGIES)
-    rows.append(f"One run's p95 to the first token deviates in virtual time by: {chance}.")
+    lines.append(f"One run's p95 to the first token deviates in virtual time by: {chance}.")
     wrong = problems(result)
-    rows.append("\nThe claim holds." if not wrong else "\nThe claim does not hold:\n- " + "\n- ".join(wrong))
-    return "\n".join(rows)
+    lines.append("\nThe claim holds." if not wrong else "\nThe claim does not hold:\n- " + "\n- ".join(wrong))
+    return "\n".join(lines)
 
 
 def _cell(real: float, simulated: float, digits: int) -> str:
