@@ -10,7 +10,7 @@ Nothing here has a clock or does anything. Events go in with `now`, in seconds o
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
@@ -74,10 +74,15 @@ class Adaptive:
     def fork(self) -> "Adaptive":
         """The same once more, to try a request on: whatever happens there happens to nobody."""
         fork = Adaptive(self._weights)
-        for name, value in vars(self).items():
-            setattr(fork, name, dict(value) if isinstance(value, dict) else value)
         fork.known = self.known.fork()
         fork.machines, fork._models = fork.known.machines, fork.known.demands
+        fork.speeds = self.speeds
+        fork._held = dict(self._held)
+        fork._bound = dict(self._bound)
+        fork._where = dict(self._where)
+        fork._waited_for = dict(self._waited_for)
+        fork._turn = self._turn
+        fork._owners = dict(self._owners)
         return fork
 
     # What is known of the machines.
@@ -306,16 +311,33 @@ class Adaptive:
         return name
 
     def is_well_placed(self, ticket: int) -> bool:
-        """Whether the slot of a request is still one to be given, and none that is free is on a machine that is much faster."""
+        """Whether the slot of a request is still one to be given, and none that is free is on a machine that is known to be much faster.
+
+        What is only guessed of a machine moves nobody: the guess is that of a size, and can be wrong by far for all machines alike.
+        """
         number, name = self._bound.get(ticket, (-1, ""))
         machine = self.machines.get(number)
         runner = machine.runners.get(name) if machine else None
         if machine is None or runner is None or runner.free < 0 or not self._may_take(machine, name):
             return False
-        free = self._models[name].free
-        while free and not self.is_free(name, free[0][1]):
-            self._models[name].listed.discard(heappop(free)[1])
-        return not free or self.known.service_seconds(machine, name) <= free[0][0] * MUCH_FASTER
+        fastest = self._fastest_free(name)
+        if fastest is None or not self.speeds.has_measured(fastest, name):
+            return True
+        seconds = self.known.service_seconds(self.machines[fastest], name)
+        return self.known.service_seconds(machine, name) <= seconds * MUCH_FASTER
+
+    def _fastest_free(self, name: str) -> int | None:
+        """Of those that are listed; what was learned since they were is looked at for the one on top."""
+        model = self._models[name]
+        while model.free:
+            seconds, number = model.free[0]
+            if not self.is_free(name, number):
+                model.listed.discard(heappop(model.free)[1])
+            elif (now := self.known.service_seconds(self.machines[number], name)) > seconds:
+                heapreplace(model.free, (now, number))
+            else:
+                return number
+        return None
 
     def bound_model(self, ticket: int) -> str | None:
         """What a request that has a slot asked for."""

@@ -92,6 +92,10 @@ class Speeds:
         """Tokens per second of an answer."""
         return self._rate(self._outputs, host, model, size, OUTPUT_TOKENS_PER_SECOND)
 
+    def has_measured(self, host: int, model: str) -> bool:
+        """Whether it is known, and not only guessed, how fast it answers with this model."""
+        return (host, model) in self._outputs or (host, model) in self._prompts
+
     def knows(self, host: int) -> bool:
         """Whether anything was learned of how fast it answers."""
         return host in self._hosts

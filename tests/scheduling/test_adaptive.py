@@ -278,6 +278,21 @@ def test_a_slot_is_a_good_place_until_there_is_a_better_one() -> None:
     assert not adaptive.is_well_placed(fast), "which has ended"
 
 
+def test_a_guess_moves_nobody() -> None:
+    """A free machine that nothing is known of is no better place, however fast its like should be by the model's size; one that was found slow is none either."""
+    adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
+    for number in (1, 2):
+        adaptive.seen_loaded(number, ["a"], 0.0)
+    bound, *_ = adaptive.arrive(ask(1), 1.0)
+    assert isinstance(bound, Bind)
+    other = 3 - bound.machine
+    adaptive.speeds.answered(bound.machine, "a", 8 * GB, (100, 0.2), (40, 40.0))
+    assert adaptive.is_well_placed(1)
+
+    adaptive.speeds.answered(other, "a", 8 * GB, (100, 0.2), (40, 40.0))  # it is listed as it was guessed
+    assert adaptive.is_well_placed(1)
+
+
 @pytest.mark.parametrize("how", ["fewer slots", "not well", "another model", "deleted"])
 def test_a_slot_that_is_no_more_to_be_given_is_no_good_place(how: str) -> None:
     """Who follows in it would be one too many, or where nobody is sent any more."""
