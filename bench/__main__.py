@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import faults, fleet, gateway, placement, python, queueing, soak, streams, tunnels
+from olladist import is_compiled
 
 
 def the_gateway(only: list[str], size: str) -> str:
@@ -78,7 +79,10 @@ def _first_line(*words: str) -> str:
 def measured_with() -> str:
     """What the figures hang on besides the code: two builds of one version of Python differ by a fifth."""
     python = f"Python {platform.python_version()}, built {platform.python_build()[1]} with {platform.python_compiler()}"
-    return "; ".join([python, f"uvloop {version('uvloop')}", _first_line("haproxy", "-v"), _first_line("nginx", "-v")])
+    ours = f"olladist {'compiled' if is_compiled() else 'interpreted'}"
+    return "; ".join(
+        [ours, python, f"uvloop {version('uvloop')}", _first_line("haproxy", "-v"), _first_line("nginx", "-v")]
+    )
 
 
 print(measured_with())

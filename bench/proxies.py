@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import cpu
 from bench.processes import PROXY_CORE, free_port, running
+from olladist import is_compiled
 from olladist.gateway.access import digest_of
 
 # Clients show one to every proxy; ours judges it, the others pass it on.
@@ -93,6 +94,11 @@ def olladist(directory: Path, port: int, backends: Sequence[int], workers: int) 
     return olladist_with(directory, port, inventory, workers)
 
 
+def interpreted(directory: Path, port: int, backends: Sequence[int], workers: int) -> list[str]:
+    """The same from the sources that stand here, as an editable install has it and a machine without a C compiler."""
+    return ["env", "-u", "PYTHONPATH", "-u", "PYTHONSAFEPATH", *olladist(directory, port, backends, workers)]
+
+
 def inventory_of(backends: Sequence[int], slots: int) -> str:
     instances = ", ".join(f"{{ port = {b} }}" for b in backends)
     return f"""[fleet]
@@ -115,6 +121,7 @@ def olladist_with(directory: Path, port: int, inventory: str, workers: int, *opt
 
 PROXIES: dict[str, Callable[[Path, int, Sequence[int], int], list[str]]] = {
     "olladist": olladist,
+    "interpreted": interpreted,
     "HAProxy": haproxy,
     "nginx": nginx,
     "aiohttp": aiohttp,
@@ -134,8 +141,8 @@ def available(only: Sequence[str]) -> list[str]:
 
 
 def _is_here(name: str) -> bool:
-    if name == "olladist":
-        return True
+    if name in {"olladist", "interpreted"}:
+        return name == "olladist" or is_compiled()
     return bool(importlib.util.find_spec("aiohttp") if name == "aiohttp" else shutil.which(name.lower()))
 
 

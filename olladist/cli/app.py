@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from olladist import __version__
+from olladist import __version__, is_compiled
 from olladist.cli.demo import demo
 from olladist.cli.doctor import doctor
 from olladist.cli.down import down
@@ -91,7 +91,7 @@ def _failed(error: OlladistError, *, json: bool, status: int = 0) -> int:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"olladist {__version__}")
+        typer.echo(f"olladist {__version__}, the gateway is {'compiled' if is_compiled() else 'interpreted'}")
         raise typer.Exit
 
 

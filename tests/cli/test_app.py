@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from olladist import __version__
+from olladist import __version__, is_compiled
 from olladist.cli.app import app
 from tests.cli.person import Person
 
@@ -17,8 +17,10 @@ LOCAL = '[fleet]\nname = "one"\n[hosts.here]\nconnection = "local"\n'
 
 
 def test_the_version() -> None:
-    """One line on stdout."""
-    assert CliRunner().invoke(app, ["--version"]).output == f"olladist {__version__}\n"
+    """One line on stdout, which says also what the gateway's speed depends on."""
+    kind = "compiled" if is_compiled() else "interpreted"
+
+    assert CliRunner().invoke(app, ["--version"]).output == f"olladist {__version__}, the gateway is {kind}\n"
 
 
 @pytest.mark.parametrize("words", [[], ["models"]])

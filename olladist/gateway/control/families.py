@@ -173,7 +173,7 @@ RATE_LIMITED = _counter(
 )
 
 # The gateway itself.
-BUILD = _gauge("olladist_build_info", ("version", "python"), "Always 1")
+BUILD = _gauge("olladist_build_info", ("version", "python", "compiled"), "Always 1. Compiled: true, false")
 MODE = _gauge("olladist_mode", ("mode",), "1 for the mode the gateway is in: distributed, local, standalone")
 WORKERS = _gauge("olladist_workers", (), "Edge workers that are connected to the control process")
 WORKER_EVENTS = _counter(

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from olladist import __version__
+from olladist import __version__, is_compiled
 from olladist.gateway.control import families
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.ledger import Ledger
@@ -52,7 +52,7 @@ def scrape(parts: Parts) -> Scrape:
 
 
 def _gateway(leases: LeaseServer, roster: Roster) -> Iterator[Metric]:
-    yield metric(families.BUILD, [((__version__, platform.python_version()), 1)])
+    yield metric(families.BUILD, [((__version__, platform.python_version(), str(is_compiled()).lower()), 1)])
     yield metric(families.MODE, [((mode.value,), mode is roster.serving.mode) for mode in Mode])
     yield metric(families.IN_FLIGHT, [((), leases.dispatcher.ledger.total)])
     yield metric(families.WAITING, [((), leases.waiting)])

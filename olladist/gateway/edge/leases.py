@@ -36,9 +36,6 @@ from olladist.gateway.lease import (
 from olladist.ollama.names import InvalidName, parse_name
 from olladist.ollama.refusal import refusal
 
-# The supervisor restarts a control process within a second; nothing is gained by asking more often than this.
-_BACKOFF_FIRST, _BACKOFF_MAX = 0.05, 1.0
-
 # What is left to a client whose time is over, for 0 would be for ever: it is told with the next tick.
 _PATIENCE_MIN = 0.001
 
@@ -50,7 +47,7 @@ class Leases(asyncio.Protocol):
 
     def __init__(self, worker: int, path: str, backends: Backends) -> None:
         self._worker = worker
-        self._path = path
+        self.path = path
         self._backends = backends
         self._next = 0
         self.access: Access | None = None  # None until the control process has said who may come in
@@ -65,25 +62,9 @@ class Leases(asyncio.Protocol):
         self._lent: dict[int, Lent] = {}  # all that may be used again, idle or not
         self._used: list[Lent] = []  # there is something to tell of them
         self._sweeping = False
-        self._ended = asyncio.Event()
+        self.ended = asyncio.Event()
         # Of the time without one: who waits for a slot, by model, in the order in which they came.
         self._alone: dict[str, dict[int, Asker]] = {}
-
-    async def run(self) -> None:
-        """Keeps a connection to the control process, for ever."""
-        loop = asyncio.get_running_loop()
-        delay = _BACKOFF_FIRST
-        while True:
-            self._ended.clear()
-            try:
-                await loop.create_unix_connection(lambda: self, self._path)
-            except OSError:
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, _BACKOFF_MAX)
-            else:
-                delay = _BACKOFF_FIRST
-                await self._ended.wait()
-                log.warning("control process is away", going_on="alone")
 
     # What exchanges call.
 
@@ -236,7 +217,7 @@ class Leases(asyncio.Protocol):
         self._used.clear()
         self._lent.clear()
         self._outgoing.clear()
-        self._ended.set()
+        self.ended.set()
         asking, self._asking = self._asking, {}
         for asker in asking.values():
             self._place(asker)

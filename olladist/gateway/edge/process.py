@@ -28,6 +28,8 @@ from olladist.gateway.settings import Settings
 _BACKLOG = 4096
 # A control process that is there answers at once; one that is being restarted needs a second or two.
 _TABLE_SECONDS = 5.0
+# The supervisor restarts a control process within a second; nothing is gained by asking more often than this.
+_BACKOFF_FIRST, _BACKOFF_MAX = 0.05, 1.0
 # Who asks one thing after the other asks again within this; who does not is taken for idle.
 _LINGER_SECONDS = 1.0
 # How often silence is looked for: 9 000 connections take about 2 ms.
@@ -53,7 +55,7 @@ class Edge:
     def start(self) -> None:
         """Begins to look for the control process."""
         loop = self.worker.loop
-        self._tasks = [loop.create_task(self.worker.leases.run()), loop.create_task(self._sweep())]
+        self._tasks = [loop.create_task(_stay_connected(self.worker.leases)), loop.create_task(self._sweep())]
 
     async def serve(self, listening: socket.socket) -> None:
         """Accepts from this socket too."""
@@ -125,6 +127,23 @@ class Edge:
         for task in self._tasks:
             task.cancel()
         return len(left)
+
+
+async def _stay_connected(leases: Leases) -> None:
+    """Keeps a connection to the control process, for ever."""
+    loop = asyncio.get_running_loop()
+    delay = _BACKOFF_FIRST
+    while True:
+        leases.ended.clear()
+        try:
+            await loop.create_unix_connection(lambda: leases, leases.path)
+        except OSError:
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _BACKOFF_MAX)
+        else:
+            delay = _BACKOFF_FIRST
+            await leases.ended.wait()
+            log.warning("control process is away", going_on="alone")
 
 
 def _begin(client: Downstream, arrival: Arrival) -> Exchange:

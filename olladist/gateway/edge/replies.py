@@ -22,7 +22,7 @@ class Reply(msgspec.Struct):
     status: int
     reason: bytes
     fields: list[Field]
-    written: dict[tuple[bytes, bool], tuple[bytes, bytes]] = msgspec.field(default_factory=dict)
+    written: dict[tuple[bytes, bool], tuple[bytes, bytes]] = {}
 
     def for_client(self, length: int, added: bytes, *, close: bool) -> bytes:
         """As head.for_client, for a body of `length`."""
