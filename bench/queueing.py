@@ -131,7 +131,7 @@ def run(only: Sequence[str], sizes: Sizes) -> dict[str, Cost]:
     os.sched_setaffinity(0, {LOAD_CORE})
     costs = {}
     for name in proxies.available(only):
-        if name in {"nginx", "aiohttp"}:
+        if name not in {"olladist", "HAProxy"}:
             continue
         ports = free_ports(BACKENDS)
         with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, backends(ports, Path(scratch)):

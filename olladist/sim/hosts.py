@@ -144,6 +144,10 @@ class ThrowawayHosts:
             for host in hosts:
                 self._start_openssh(sshd, host)
         elif hosts:
+            if self._inside:
+                raise OlladistError(
+                    "hosts apart from each other need OpenSSH's sshd, and it does not run here: `sshd -t` says why"
+                )
             self._start_python(hosts)
         deadline = time.monotonic() + _READY_SECONDS
         for host in hosts:
