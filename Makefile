@@ -11,7 +11,7 @@ EDITABLE = HATCH_BUILD_NO_HOOKS=true $(BIN)/python -m pip install --quiet --disa
 # What a user's install gets is found before the sources that stand here.
 AS_INSTALLED = PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED):$(CURDIR)
 
-.PHONY: help demo test compiled-test readers lab-test lint format bench clean
+.PHONY: help demo test compiled compiled-test readers lab-test lint format bench clean
 
 help:
 	@echo "make demo      a whole fleet on this machine: no GPU, no root, no network"
@@ -44,6 +44,8 @@ $(COMPILED)/.built: $(READY) hatch_build.py $(shell find olladist -name '*.py')
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(COMPILED) .
 	$(AS_INSTALLED) $(BIN)/python -c 'import olladist, sys; sys.exit(None if olladist.is_compiled() else "it was not compiled: pip install -v . says why")'
 	@touch $@
+
+compiled: $(COMPILED)/.built
 
 compiled-test: $(COMPILED)/.built
 	$(AS_INSTALLED) $(BIN)/python -m pytest -m "not lab" -n 2
