@@ -66,10 +66,10 @@ def black_hole() -> Iterator[int]:
 def run() -> dict[str, Times]:
     """Times of commands with nothing to change; the fleet is made and taken down around them."""
     with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch:
-        directory = Path(scratch)
-        if os.geteuid() == 0:
+        directory, root = Path(scratch), os.geteuid() == 0
+        if root:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd wants it, and its service makes it where it runs
-        with running(HOSTS, directory / "hosts", apart=os.geteuid() == 0) as hosts:
+        with running(HOSTS, directory / "hosts", apart=root) as hosts:
             text = hosts.inventory(comment="bench").replace("[defaults]", '[defaults]\nhost_keys = "accept-new"')
             release = pack_simulated(directory)
             text = (

@@ -141,8 +141,10 @@ def available(only: Sequence[str]) -> list[str]:
 
 
 def _is_here(name: str) -> bool:
-    if name in {"olladist", "interpreted"}:
-        return name == "olladist" or is_compiled()
+    if name == "olladist":
+        return True
+    if name == "interpreted":
+        return is_compiled()
     return bool(importlib.util.find_spec("aiohttp") if name == "aiohttp" else shutil.which(name.lower()))
 
 

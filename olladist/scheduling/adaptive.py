@@ -75,8 +75,7 @@ class Adaptive:
         """The same once more, to try a request on: whatever happens there happens to nobody."""
         fork = Adaptive(self._weights)
         fork.known = self.known.fork()
-        fork.machines, fork._models = fork.known.machines, fork.known.demands
-        fork.speeds = self.speeds
+        fork.machines, fork._models, fork.speeds = fork.known.machines, fork.known.demands, fork.known.speeds
         fork._held = dict(self._held)
         fork._bound = dict(self._bound)
         fork._where = dict(self._where)

@@ -323,9 +323,8 @@ async def test_reach_leads_to_a_port_of_the_host(runner: Runner) -> None:
     """Through the endpoint a client speaks with what listens on the host's loopback."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(
-            asyncio.IncompleteReadError
-        ):  # whether a host forwards is found out by a connection that says nothing
+        # Whether a host forwards is found out by a connection that says nothing.
+        with contextlib.suppress(asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\nConnection: close\r\n\r\nOllama is running")
         writer.close()
