@@ -21,6 +21,9 @@ def simulate(
     requests: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many requests.")] = 3000,
     slots: Annotated[int, typer.Option(min=1, max=64, help="OLLAMA_NUM_PARALLEL of each host.")] = 2,
     models_max: Annotated[int, typer.Option(min=1, max=64, help="Models that a host has in memory at once.")] = 2,
+    sharing: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="How much requests on a host slow each other down.")
+    ] = 0.0,
     burst: Annotated[float, typer.Option(min=1.0, max=1000.0, help="How many requests come at once.")] = 1.0,
     turns: Annotated[float, typer.Option(min=1.0, max=100.0, help="How many turns a conversation has.")] = 1.0,
     failing: Annotated[float, typer.Option(min=0.0, max=1.0, help="Part of the hosts that fail once.")] = 0.0,
@@ -58,7 +61,7 @@ def simulate(
         return _suite(screen, requests, seed, samples)
     names = _chosen(strategy, seed)
     shape = Shape("fleet", hosts, models, load, skew, requests, slots, models_max, burst=burst, turns=turns)
-    shape = replace(shape, failing=failing, seed=seed)
+    shape = replace(shape, sharing=sharing, failing=failing, seed=seed)
     _compare(screen, make(shape) if trace is None else _replayed(shape, trace), names, seed)
     return 0
 

@@ -10,15 +10,15 @@ Nothing here has a clock or does anything. Events go in with `now`, in seconds o
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
-from typing import NamedTuple, TypeAlias
 
+from olladist.scheduling.decisions import Bind, Decision, Preload, Unload
 from olladist.scheduling.demand import Demand, Held, weights
 from olladist.scheduling.known import SAMPLE, Known
 from olladist.scheduling.line import Line, Waiting
-from olladist.scheduling.loads import Plan, best
+from olladist.scheduling.loads import Plan, best, may_spread, spread
 from olladist.scheduling.machines import Machine, Runner, Switch
+from olladist.scheduling.owners import Owners
 
 # What the victim's requests wait for it to come back is the time of its own load and what models have waited lately until theirs began:
 # nothing in a fleet that is idle, much in one where every load takes a machine from somebody. A new value counts for so much.
@@ -29,30 +29,15 @@ LOOKED_AT = 16
 NEAR = 1.25
 # Requests follow each other in a slot until one is free where they take this part of the time: what is learned of speeds is no nearer.
 MUCH_FASTER = 2.0
-# So many conversations are remembered, far more than all slots of a fleet have in their caches; then the older half is forgotten.
-OWNERS = 50_000
 # How old a listing of what is in memory may be: what we have done to the machine since it was asked for is not in it.
 LISTING = 5.0
 _NOWHERE: frozenset[int] = frozenset()
+# Tickets below are those of loads for requests to come.
+_OWN = -1
+# A machine that has failed to load a model for requests to come is not asked to for so long, nor is one for a request that waits kept from it.
+PRELOAD_AGAIN = 600.0
 # A smaller change of what others use of a machine is none.
 NOTICED = 0.05
-
-
-class Bind(NamedTuple):
-    """Send the request to the machine."""
-
-    ticket: int
-    machine: int
-
-
-class Unload(NamedTuple):
-    """Ask the machine to unload a model, which is idle there, before the next Bind to it."""
-
-    machine: int
-    model: str
-
-
-Decision: TypeAlias = Bind | Unload
 
 
 class Adaptive:
@@ -69,7 +54,11 @@ class Adaptive:
         self._where: dict[int, str] = {}  # the model of a waiting ticket
         self._waited_for: dict[str, None] = {}  # models with a queue
         self._turn = 0
-        self._owners: dict[int, int] = {}  # conversation to machine
+        self._owners = Owners()
+        self._preloads = _OWN  # the last ticket of our own
+        self._failed: dict[
+            tuple[int, str], float
+        ] = {}  # when a machine has failed to load a model for requests to come
 
     def fork(self) -> "Adaptive":
         """The same once more, to try a request on: whatever happens there happens to nobody."""
@@ -81,7 +70,9 @@ class Adaptive:
         fork._where = dict(self._where)
         fork._waited_for = dict(self._waited_for)
         fork._turn = self._turn
-        fork._owners = dict(self._owners)
+        fork._owners = self._owners.copied()
+        fork._preloads = self._preloads
+        fork._failed = dict(self._failed)
         return fork
 
     # What is known of the machines.
@@ -167,12 +158,7 @@ class Adaptive:
             return
         machine.ours = ours
         for runner in machine.runners.values():
-            model = self._models[runner.model]
-            if number in model.listed:
-                model.free = [entry for entry in model.free if entry[1] != number]
-                heapify(model.free)
-                model.listed.discard(number)
-                self._list(machine, runner)
+            self._list(machine, runner)
 
     def seen_loaded(self, number: int, models: Iterable[str], now: float) -> list[Decision]:
         """What the machine says is in its memory; a model that is still loading is not listed (server/sched.go)."""
@@ -205,13 +191,13 @@ class Adaptive:
         None where there is none: then it has to `arrive`, which would have done the same by way of the line.
         """
         model = self._models.get(name)
-        if model is None or model.stale or not model.free or len(model.line):
+        if model is None or model.stale or len(model.line):
             return None
-        entry = self._next_free(name, model, near)
-        if entry is None:
+        number = self._next_free(name, model, near)
+        if number is None:
             return None
         self._came(model, now)
-        machine = self.machines[entry[1]]
+        machine = self.machines[number]
         self._run(ticket, name, near, machine, now)
         self._list(machine, machine.runners[name])
         return machine.id
@@ -253,12 +239,15 @@ class Adaptive:
         if not runner.running and not machine.up:
             self._drop(machine, name)
             return []
+        if runner.loading and ticket < _OWN:
+            self._failed[machine.id, name] = now
         if runner.loading and not runner.running:  # who loads leaves: the load is given up (llm/server.go)
             self._drop(machine, name)
             return self._serve(name, now)
         if machine.switch is not None and machine.switch.out == name:
             return [] if runner.running else self._complete(machine, now)
-        self._list(machine, runner)
+        for each in machine.runners.values():  # it is less crowded now
+            self._list(machine, each)
         if not self._waited_for:
             return []  # most requests end so: nobody waits for anything
         decisions = self._serve(name, now)
@@ -281,7 +270,7 @@ class Adaptive:
         for name in list(islice(self._waited_for, LOOKED_AT)):
             self._models[name].stale = True  # whatever was missed is found now
             decisions += self._serve(name, now)
-        return decisions
+        return [*decisions, *self._spread(now)]
 
     def found(self, ticket: int, number: int, name: str, now: float) -> None:
         """A request that runs on a machine already: whoever placed it, it has one of the slots, if there are more of them or not."""
@@ -305,8 +294,8 @@ class Adaptive:
             return None
         machine.runners[name].running[ticket] = now
         self._models[name].count(now, len(nears))
-        for near in filter(None, nears):
-            self._own(near, number)
+        for near in nears:
+            self._owners.own(near, number)
         return name
 
     def is_well_placed(self, ticket: int) -> bool:
@@ -319,24 +308,19 @@ class Adaptive:
         runner = machine.runners.get(name) if machine else None
         if machine is None or runner is None or runner.free < 0 or not self._may_take(machine, name):
             return False
-        fastest = self._fastest_free(name)
-        if fastest is None or not self.speeds.has_measured(fastest, name):
+        fastest = self._fastest_free(name, self._models[name])
+        if fastest is None or not self.speeds.has_measured(fastest[1], name):
             return True
-        seconds = self.known.service_seconds(self.machines[fastest], name)
-        return self.known.service_seconds(machine, name) <= seconds * MUCH_FASTER
+        return self.known.crowded_seconds(machine, name, machine.running - 1) <= fastest[0] * MUCH_FASTER
 
-    def _fastest_free(self, name: str) -> int | None:
-        """Of those that are listed; what was learned since they were is looked at for the one on top."""
-        model = self._models[name]
-        while model.free:
-            seconds, number = model.free[0]
-            if not self.is_free(name, number):
-                model.listed.discard(heappop(model.free)[1])
-            elif (now := self.known.service_seconds(self.machines[number], name)) > seconds:
-                heapreplace(model.free, (now, number))
-            else:
-                return number
-        return None
+    def answered(self, number: int, name: str, prompt: tuple[int, float], output: tuple[int, float]) -> None:
+        """What a final chunk says, before the request has `finished`: (tokens, seconds) of its prompt and of its answer."""
+        model, machine = self._models.get(name), self.machines.get(number)
+        if model is None or machine is None:
+            return
+        beside = max(0, machine.running - 1)
+        if self.speeds.answered(number, name, model.size, prompt, output, beside):
+            model.stale = True  # it is no guess any more on what the others are listed by
 
     def bound_model(self, ticket: int) -> str | None:
         """What a request that has a slot asked for."""
@@ -390,45 +374,49 @@ class Adaptive:
             for number in tuple(model.serving):
                 self._list(self.machines[number], self.machines[number].runners[name])
         decisions: list[Decision] = []
-        refused: list[tuple[float, int]] = []
-        while len(model.line) and model.free:
+        refused: list[int] = []
+        while len(model.line):
             alone = next(iter(model.line)) if len(model.line) == 1 else None
-            entry = self._next_free(name, model, *((alone.near, alone.tried) if alone else ()))
-            if entry is None:
+            free = self._next_free(name, model, *((alone.near, alone.tried) if alone else ()))
+            if free is None:
                 break
-            chosen = model.line.pop(entry[1])
+            machine, chosen = self.machines[free], model.line.pop(free)
             if chosen is None:
-                refused.append(entry)
-                model.listed.discard(entry[1])
+                refused.append(free)
+                model.free.discard(free)
                 continue
-            decisions.append(self._bind(chosen, self.machines[entry[1]], now))
-            self._list(self.machines[entry[1]], self.machines[entry[1]].runners[name])
-        for _, number in refused:
+            decisions.append(self._bind(chosen, machine, now))
+            self._list(machine, machine.runners[name])
+        for number in refused:
             self._list(self.machines[number], self.machines[number].runners[name])
         return decisions
 
-    def _next_free(
-        self, name: str, model: Demand, near: int = 0, tried: frozenset[int] = _NOWHERE
-    ) -> tuple[float, int] | None:
-        """Takes the fastest machine with a free slot off the heap; the owner of a conversation where it is as good."""
-        while model.free:
-            entry = heappop(model.free)
-            model.listed.discard(entry[1])
-            if self.is_free(name, entry[1]):
-                owner = self._owners.get(near) if near else None
-                if owner is None or owner == entry[1] or owner in tried or owner not in model.listed:
-                    return entry
-                return self._owner_instead(name, model, entry, owner)
+    def _next_free(self, name: str, model: Demand, near: int = 0, tried: frozenset[int] = _NOWHERE) -> int | None:
+        """The machine that is fastest for one more, of those with a free slot; the owner of a conversation where it is as good."""
+        fastest = self._fastest_free(name, model)
+        if fastest is None:
+            return None
+        seconds, number = fastest
+        owner = self._owners.of(near)
+        if owner is None or owner == number or owner in tried or not self.is_free(name, owner):
+            return number
+        return owner if self._seconds(self.machines[owner], name) <= seconds * NEAR else number
+
+    def _fastest_free(self, name: str, model: Demand) -> tuple[float, int] | None:
+        """(seconds of a request, machine); what has become of machines since they were listed is looked at for those on top."""
+        while (first := model.free.first()) is not None:
+            seconds, number = first
+            if not self.is_free(name, number):
+                model.free.discard(number)
+            elif (now := self._seconds(self.machines[number], name)) > seconds:
+                model.free.put(number, now)
+            else:
+                return first
         return None
 
-    def _owner_instead(self, name: str, model: Demand, entry: tuple[float, int], owner: int) -> tuple[float, int]:
-        """The machine that has the conversation in a slot's cache, among near equals."""
-        seconds = self.known.service_seconds(self.machines[owner], name)
-        if seconds > entry[0] * NEAR or not self.is_free(name, owner):
-            return entry
-        heappush(model.free, entry)
-        model.listed.add(entry[1])
-        return seconds, owner  # which stays in the heap: whoever comes upon it there looks whether it is free
+    def _seconds(self, machine: Machine, name: str) -> float:
+        """How long one more request for the model would keep a slot."""
+        return self.known.crowded_seconds(machine, name, machine.running)
 
     def is_free(self, name: str, number: int) -> bool:
         """Whether a request for the model would get a slot of the machine."""
@@ -452,26 +440,18 @@ class Adaptive:
     def _run(self, ticket: int, name: str, near: int, machine: Machine, now: float) -> None:
         machine.runners[name].running[ticket] = now
         self._bound[ticket] = (machine.id, name)
-        if near:
-            self._own(near, machine.id)
-
-    def _own(self, near: int, number: int) -> None:
-        """The conversation is in a cache of this machine."""
-        self._owners.pop(near, None)
-        self._owners[near] = number
-        if len(self._owners) > OWNERS:
-            for oldest in list(islice(self._owners, OWNERS // 2)):
-                del self._owners[oldest]
+        self._owners.own(near, machine.id)
 
     def _came(self, model: Demand, now: float) -> None:
         model.count(now)
         self.known.begun = min(self.known.begun, now)
 
     def _list(self, machine: Machine, runner: Runner) -> None:
-        model = self._models[runner.model]
-        if machine.id not in model.listed and self.is_free(runner.model, machine.id):
-            model.listed.add(machine.id)
-            heappush(model.free, (self.known.service_seconds(machine, runner.model), machine.id))
+        free = self._models[runner.model].free
+        if self.is_free(runner.model, machine.id):
+            free.put(machine.id, self._seconds(machine, runner.model))
+        else:
+            free.discard(machine.id)
 
     # Loads.
 
@@ -489,13 +469,36 @@ class Adaptive:
         if first is None:
             return []
         self.known.back += (now - first.arrived - self.known.back) * BACK
-        decisions: list[Decision] = []
-        if victim is not None:
-            self._drop(machine, victim)
-            machine.unloaded[victim] = now
-            decisions.append(Unload(machine.id, victim))
+        decisions = self._make_room(machine, victim, now)
         self._put(machine, Runner(name, machine.slots_of(name), loading=True, since=now))
         return [*decisions, self._bind(first, machine, now)]
+
+    def _spread(self, now: float) -> list[Decision]:
+        """Models whose requests crowd each other get another machine that has little to do; nobody waits for that."""
+        self._failed = {which: when for which, when in self._failed.items() if now - when < PRELOAD_AGAIN}
+        decisions: list[Decision] = []
+        for name, model in tuple(self._models.items()):
+            if not model.serving or len(model.line) or not may_spread(self.known, name, now):
+                continue
+            candidates = [number for number in self._candidates(model) if (number, name) not in self._failed]
+            plan = spread(self.known, name, candidates, now)
+            if plan is not None:
+                decisions += self._preload(self.machines[plan.machine], name, plan.victim, now)
+        return decisions
+
+    def _preload(self, machine: Machine, name: str, victim: str | None, now: float) -> list[Decision]:
+        decisions = self._make_room(machine, victim, now)
+        self._preloads -= 1
+        self._put(machine, Runner(name, machine.slots_of(name), loading=True, since=now))
+        self._run(self._preloads, name, 0, machine, now)
+        return [*decisions, Preload(self._preloads, machine.id, name)]
+
+    def _make_room(self, machine: Machine, victim: str | None, now: float) -> list[Decision]:
+        if victim is None:
+            return []
+        self._drop(machine, victim)
+        machine.unloaded[victim] = now
+        return [Unload(machine.id, victim)]
 
     def _loaded(self, machine: Machine, name: str, now: float) -> list[Decision]:
         machine.runners[name].loading = False
@@ -565,6 +568,7 @@ class Adaptive:
 
     def _drop(self, machine: Machine, name: str) -> None:
         del machine.runners[name]
+        self._models[name].free.discard(machine.id)
         self._models[name].coming.pop(machine.id, None)
         self._models[name].serve(machine.id, 0.0)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from olladist.scheduling.free import Free
 from olladist.scheduling.line import Line
 
 # Arrivals are counted over about so many seconds.
@@ -64,7 +65,7 @@ class Held:
 class Demand:
     """`serving` machines have it in memory and take requests for it, so many per second each; `rate` is their sum.
 
-    `coming` are the machines that load it or are to switch to it. `free` is a heap of (seconds of service, machine).
+    `coming` are the machines that load it or are to switch to it. `free` are those of `serving` that may have a free slot.
     """
 
     holders: Held = field(default_factory=Held)
@@ -73,8 +74,7 @@ class Demand:
     rate: float = 0.0
     refreshed: float = -math.inf
     coming: dict[int, None] = field(default_factory=dict)  # the one that began first is first
-    free: list[tuple[float, int]] = field(default_factory=list)
-    listed: set[int] = field(default_factory=set)  # the machines in `free`
+    free: Free = field(default_factory=Free)
     stale: bool = False  # who may work for it has changed since `free` was made
     _arrivals: float = 0.0  # decaying count
     _counted: float = -math.inf  # when
@@ -91,8 +91,7 @@ class Demand:
             line=self.line.copied(),
             serving=dict(self.serving),
             coming=dict(self.coming),
-            free=list(self.free),
-            listed=set(self.listed),
+            free=self.free.copied(),
         )
 
     def serve(self, number: int, rate: float) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from olladist.scheduling.adaptive import Adaptive, Bind, Unload
+from olladist.scheduling.adaptive import Adaptive
+from olladist.scheduling.decisions import Bind, Unload
 from olladist.scheduling.estimate import expected_wait
 from olladist.scheduling.line import Waiting
 from olladist.scheduling.loads import Plan, plans

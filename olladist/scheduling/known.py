@@ -49,12 +49,17 @@ class Known:
 
     def rate(self, machine: Machine, model: str) -> float:
         """Requests per second, with all its slots."""
-        return machine.slots_of(model) / self.service_seconds(machine, model)
+        slots = machine.slots_of(model)
+        return slots / self.crowded_seconds(machine, model, slots - 1)
 
     def service_seconds(self, machine: Machine, model: str) -> float:
-        """How long an ordinary request keeps a slot, with what it waits there for others' requests."""
+        """How long an ordinary request keeps a slot, beside as many as usual and with what it waits there for others' requests."""
         alone = self.speeds.service_seconds(machine.id, model, self.demands[model].size)
         return alone / max(machine.ours, OURS_MIN)
+
+    def crowded_seconds(self, machine: Machine, model: str, beside: float) -> float:
+        """How long a request keeps a slot beside so many others on the machine."""
+        return self.service_seconds(machine, model) * self.speeds.crowding(machine.id, model, beside)
 
     def slot_rate(self, model: str, others: Collection[int]) -> float:
         """Requests per second of one slot, as they are where the model is served, or else would be on one of the others."""

@@ -9,10 +9,11 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from olladist.scheduling.demand import FEARED, HOPED, Demand, weights
+from olladist.scheduling.demand import FEARED, HOPED, weights
 from olladist.scheduling.fluid import Capacity, waiting, with_more
 from olladist.scheduling.known import Known
 from olladist.scheduling.machines import Machine
+from olladist.scheduling.speeds import LOAD_SECONDS_MIN
 
 # The plans that are compared reach so far ahead; a load takes 3 to 25 s, so its cost and its use both lie within.
 HORIZON = 60.0
@@ -26,6 +27,9 @@ AGE_MAX = 120.0
 STARVED = 1e-3
 # A load is worth this many request-seconds for each of its seconds, so that one that gains next to nothing is not begun.
 LOAD_PRICE = 0.02
+# A further machine for requests that crowd each other takes memory that somebody may want, so each second of its load must gain this many
+# request-seconds within the horizon. With one load of six seconds: where one request runs on one machine in the mean, four on six.
+SPREAD_PRICE = 1.0
 
 
 class Plan(NamedTuple):
@@ -69,7 +73,7 @@ def plans(known: Known, name: str, numbers: Collection[int], now: float) -> Iter
     as_it_is = waiting(len(demand.line), arriving, capacities, horizon, slot)
     for number in numbers:
         machine = known.machines.get(number)
-        if machine is None or not _may_load(known, machine, name, demand):
+        if machine is None or not (_may_load(known, machine, name) and demand.line.may_go(number)):
             continue
         seconds = known.speeds.load_seconds(number, demand.size)
         rate = known.rate(machine, name)
@@ -81,14 +85,51 @@ def plans(known: Known, name: str, numbers: Collection[int], now: float) -> Iter
             yield Plan(net, number, victim, gain, harm, drain, seconds)
 
 
-def _may_load(known: Known, machine: Machine, name: str, demand: Demand) -> bool:
-    return (
-        known.may_work(machine, demand)
-        and machine.switch is None
-        and name not in machine.runners
-        and not machine.loading
-        and demand.line.may_go(machine.id)
-    )
+def may_spread(known: Known, name: str, now: float) -> bool:
+    """Whether requests for the model crowd each other so much that another machine for them might be worth the shortest load."""
+    return _crowd(known, name, now).gain > SPREAD_PRICE * LOAD_SECONDS_MIN
+
+
+def spread(known: Known, name: str, numbers: Collection[int], now: float) -> Plan | None:
+    """The best load for a model that nobody waits for, on a machine with room or an idle victim, where answers would take no longer than they do."""
+    demand, crowd = known.demands[name], _crowd(known, name, now)
+    found: Plan | None = None
+    for number in numbers:
+        machine = known.machines.get(number)
+        if machine is None or not _may_load(known, machine, name):
+            continue
+        if known.crowded_seconds(machine, name, machine.running) > crowd.seconds:
+            continue
+        seconds = known.speeds.load_seconds(number, demand.size)
+        for victim, drain, harm in _victims(known, machine, name, math.inf, now):
+            net = crowd.gain - MARGIN * harm - SPREAD_PRICE * seconds
+            if not drain and net > 0.0 and (found is None or net > found.net):
+                found = Plan(net, number, victim, crowd.gain, harm, 0.0, seconds)
+    return found
+
+
+class _Crowding(NamedTuple):
+    """`seconds` that a request takes beside the others of its machine, and the request-seconds that one machine more would save within the horizon."""
+
+    seconds: float
+    gain: float
+
+
+def _crowd(known: Known, name: str, now: float) -> _Crowding:
+    """By what has come, and what that makes run at once on each machine in the mean (Little's law); the first stands for all."""
+    demand = known.demands[name]
+    machine = known.machines[next(iter(demand.serving))]
+    machines = len(demand.serving) + len(demand.coming)
+    arriving = demand.per_second(now, FEARED, since=known.begun)
+    beside = arriving * known.service_seconds(machine, name) / machines
+    seconds = known.crowded_seconds(machine, name, beside)
+    fewer = known.crowded_seconds(machine, name, beside * machines / (machines + 1))
+    return _Crowding(seconds, HORIZON * arriving * (seconds - fewer))
+
+
+def _may_load(known: Known, machine: Machine, name: str) -> bool:
+    free = machine.switch is None and name not in machine.runners and not machine.loading
+    return free and known.may_work(machine, known.demands[name])
 
 
 def _victims(

@@ -58,6 +58,11 @@ class Machine:
     def loading(self) -> bool:
         return any(runner.loading for runner in self.runners.values())
 
+    @property
+    def running(self) -> int:
+        """Requests for any model."""
+        return sum(len(runner.running) for runner in self.runners.values())
+
     def slots_of(self, model: str) -> int:
         """Requests for the model that it works on at once."""
         return max(1, min(self.slots, self.fewer.get(weights(model), self.slots))) if self.fewer else self.slots

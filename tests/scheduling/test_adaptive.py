@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from olladist.scheduling.adaptive import OWNERS, Adaptive, Bind, Decision, Unload
+from olladist.scheduling.adaptive import PRELOAD_AGAIN, Adaptive
+from olladist.scheduling.decisions import Bind, Decision, Preload, Unload
 from olladist.scheduling.line import Waiting
 from olladist.scheduling.loads import AGE_MAX
 from olladist.scheduling.machines import Machine
@@ -158,19 +159,6 @@ def test_a_conversation_stays_where_its_cache_is() -> None:
     assert len(adaptive.arrive(ask(4, near=77), 3.0)) == 1
 
 
-def test_conversations_are_forgotten_in_the_end() -> None:
-    """Each request may be of another one, for years; the latest is remembered."""
-    adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
-    adaptive.seen_loaded(1, ["a"], 0.0)
-    adaptive.seen_loaded(2, ["a"], 0.0)
-    for number in range(1, OWNERS + 10):
-        adaptive.arrive(ask(number, near=number), 1.0)
-        adaptive.finished(number, 1.0)
-
-    assert len(adaptive._owners) <= OWNERS
-    assert OWNERS + 9 in adaptive._owners
-
-
 def test_a_conversation_never_goes_where_it_has_failed() -> None:
     """However near its cache is."""
     adaptive = fleet(Machine(1, slots=1), Machine(2, slots=1))
@@ -315,6 +303,115 @@ def test_a_slot_that_is_no_more_to_be_given_is_no_good_place(how: str) -> None:
     assert not adaptive.is_well_placed(1)
 
 
+def test_equal_machines_get_one_each_before_one_gets_two() -> None:
+    """They would share its GPU while another does nothing."""
+    adaptive = fleet(*(Machine(number, slots=4) for number in (1, 2, 3)))
+    for number in (1, 2, 3):
+        adaptive.seen_loaded(number, ["a", "b"], 0.0)
+    places = [adaptive.arrive(ask(ticket), 1.0)[0].machine for ticket in range(6)]
+    assert sorted(places[:3]) == sorted(places[3:]) == [1, 2, 3]
+
+    adaptive.finished(places.index(2), 2.0)
+    assert adaptive.arrive(ask(6, "b"), 2.0) == [Bind(6, 2)], "whatever model the others run"
+
+
+def test_a_fast_machine_gets_several_before_a_slow_one_gets_any() -> None:
+    """As long as they are done sooner there beside each other."""
+    adaptive = fleet(Machine(1, slots=8), Machine(2, slots=8))
+    for number, seconds in ((1, 1.0), (2, 1.5)):
+        adaptive.seen_loaded(number, ["a"], 0.0)
+        adaptive.answered(number, "a", (100, seconds), (100, seconds))
+
+    assert [adaptive.arrive(ask(ticket), 1.0)[0].machine for ticket in range(4)] == [1, 1, 1, 2]
+
+
+def test_a_machine_of_which_nothing_is_known_gets_its_part() -> None:
+    """It is taken for one like the others, however wrong a guess by the model's size would be."""
+    adaptive = fleet(Machine(1, slots=4), Machine(2, slots=4))
+    for number in (1, 2):
+        adaptive.seen_loaded(number, ["a"], 0.0)
+    first, *_ = adaptive.arrive(ask(0), 1.0)
+    adaptive.answered(first.machine, "a", (100, 0.001), (100, 0.01))
+    adaptive.finished(0, 2.0)
+
+    places = [adaptive.arrive(ask(ticket), 3.0)[0].machine for ticket in (1, 2)]
+    assert sorted(places) == [1, 2]
+
+
+def crowded(*machines: Machine) -> tuple[Adaptive, float]:
+    """Four requests for "a" at a time, for two minutes, on the first of these machines; and the time then."""
+    adaptive = fleet(*machines)
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    now = 0.0
+    for ticket in range(120):
+        now += 1.0
+        assert adaptive.arrive(ask(ticket, now=now), now) == [Bind(ticket, 1)]
+        if ticket >= 4:
+            adaptive.answered(1, "a", (100, 0.1), (160, 3.9))
+            adaptive.finished(ticket - 4, now)
+    return adaptive, now
+
+
+def test_a_model_whose_requests_crowd_each_other_gets_another_machine() -> None:
+    """Nobody waits for a slot, and none is made to wait for the load."""
+    adaptive, now = crowded(Machine(1, slots=8), Machine(2, slots=8, models_max=1))
+    adaptive.seen_loaded(2, ["b"], now)
+    (unload, load) = adaptive.tick(now)
+    assert unload == Unload(2, "b")
+    assert isinstance(load, Preload)
+    assert (load.machine, load.model) == (2, "a")
+    assert adaptive.tick(now + 1.0) == [], "one load at a time"
+    assert adaptive.arrive(ask(500, now=now), now) == [Bind(500, 1)]
+
+    adaptive.started(load.ticket, now + 6.0)
+    adaptive.finished(load.ticket, now + 6.0)
+    assert adaptive.arrive(ask(501, now=now), now + 6.0) == [Bind(501, 2)]
+
+
+def test_a_load_that_has_failed_is_not_tried_every_second() -> None:
+    """The machine may be too small for it; who waits for the model can still have it tried."""
+    adaptive, now = crowded(Machine(1, slots=8), Machine(2, slots=8))
+    (load,) = adaptive.tick(now)
+    assert isinstance(load, Preload)
+    adaptive.finished(load.ticket, now)
+    assert adaptive.tick(now + 1.0) == []
+    assert adaptive.fork().tick(now + 1.0) == []
+
+    adaptive.set_up(1, up=False, now=now)
+    assert adaptive.arrive(ask(500, now=now), now) == [Bind(500, 2)]
+    adaptive.leave(500, now)
+    adaptive.set_up(1, up=True, now=now)
+    for ticket in range(600, 800):
+        now += PRELOAD_AGAIN / 200
+        adaptive.arrive(ask(ticket, now=now), now)
+        adaptive.leave(ticket, now)
+    adaptive.seen_loaded(1, ["a"], now)
+    assert (1, "a") not in adaptive._failed
+    adaptive.tick(now + 1.0)
+    assert not adaptive._failed
+
+
+def test_requests_that_hardly_meet_get_no_other_machine() -> None:
+    """Its memory may be wanted for something else."""
+    adaptive = fleet(Machine(1, slots=8), Machine(2, slots=8))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    for ticket in range(100):
+        now = 10.0 * ticket
+        assert adaptive.arrive(ask(ticket, now=now), now) == [Bind(ticket, 1)]
+        adaptive.answered(1, "a", (100, 0.1), (160, 3.9))
+        adaptive.finished(ticket, now + 4.0)
+        assert adaptive.tick(now + 5.0) == []
+
+
+def test_nobody_is_pushed_out_for_company() -> None:
+    """A machine whose own model is in use stays as it is."""
+    adaptive, now = crowded(Machine(1, slots=8), Machine(2, slots=8, models_max=1))
+    adaptive.seen_loaded(2, ["b"], now)
+    adaptive.arrive(ask(900, "b", now), now)
+
+    assert adaptive.tick(now) == []
+
+
 class Fleet(RuleBasedStateMachine):
     """Three machines of two slots and two models each, four models, and everything that can happen, in any order."""
 
@@ -336,6 +433,10 @@ class Fleet(RuleBasedStateMachine):
                     m == decision.machine and self.models[t] == decision.model for t, m in self.bound.items()
                 ), "what runs is never unloaded"
                 self.memory[decision.machine].discard(decision.model)
+            elif isinstance(decision, Preload):
+                assert decision.ticket not in self.models, "its own ticket"
+                self.models[decision.ticket] = decision.model
+                self.bound[decision.ticket] = decision.machine
             else:
                 assert decision.ticket in self.queued, "bound once, and only what waits"
                 assert decision.ticket == next(t for t in self.queued if self.same(t, decision.ticket)), "in order"
@@ -407,6 +508,8 @@ class Fleet(RuleBasedStateMachine):
         for ticket in again:
             del self.bound[ticket]
             self.carry_out(self.adaptive.finished(ticket, self.now))
+            if ticket < 0:
+                continue
             self.queued[ticket] = None
             again_waits = ask(ticket, self.models[ticket], self.now, key=self.keys[ticket])
             self.carry_out(self.adaptive.arrive(again_waits, self.now))
@@ -425,6 +528,15 @@ class Fleet(RuleBasedStateMachine):
     def disk(self, number: int, models: set[str]) -> None:
         """Models are deleted and pulled."""
         self.adaptive.hold(number, dict.fromkeys(models, 8 * GB))
+
+    @rule(model=st.sampled_from(MODELS), requests=st.integers(1, 40))
+    def come_and_go(self, model: str, requests: int) -> None:
+        """Many, one after the other, which are soon done: a model in demand."""
+        for _ in range(requests):
+            self.arrive(model, 0, "x", 0.1)
+            if self.tickets in self.bound:
+                self.adaptive.answered(self.bound.pop(self.tickets), model, (100, 1.0), (100, 20.0))
+                self.carry_out(self.adaptive.finished(self.tickets, self.now))
 
     @rule(later=st.floats(0, 200))
     def tick(self, later: float) -> None:

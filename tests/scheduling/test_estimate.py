@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olladist.scheduling.adaptive import Adaptive, Bind
+from olladist.scheduling.adaptive import Adaptive
+from olladist.scheduling.decisions import Bind
 from olladist.scheduling.estimate import expected_wait
 from olladist.scheduling.line import Waiting
 from olladist.scheduling.machines import Machine

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from olladist.scheduling.adaptive import Adaptive, Bind, Decision
+from olladist.scheduling.adaptive import Adaptive
+from olladist.scheduling.decisions import Bind, Decision
 from olladist.scheduling.explain import Explained, Verdict, explain
 from olladist.scheduling.line import Waiting
 from olladist.scheduling.machines import Machine

@@ -85,6 +85,11 @@ WAITS = _counter(
     "Requests that came to wait for a slot, by how that ended, at once or later. Reason: granted, left (the client went away), late (its "
     "X-Ollama-Timeout has passed), gone (its worker has ended), given_back (nobody can serve it any more, or it is placed anew)",
 )
+PRELOADS = _counter(
+    "olladist_preloads_total",
+    ("result",),
+    "Loads of a model on another node for requests to come, where those that run crowd each other. Result: loaded, failed",
+)
 
 # What answers say of themselves.
 TOKENS = _counter(
@@ -186,7 +191,7 @@ WORKER_CPU = _counter("olladist_worker_cpu_seconds_total", ("worker",), "CPU tim
 
 GROUPS: Mapping[str, tuple[Family, ...]] = {
     "Requests": (REQUESTS, FIRST_BYTE, DURATION, IN_FLIGHT, WAITING, WAITS, RETRIES, FALLBACKS, REFUSALS),
-    "Tokens and loads": (TOKENS, TOKEN_SECONDS, OUTPUT_SPEED, PROMPT_SPEED, LOAD, LOADS),
+    "Tokens and loads": (TOKENS, TOKEN_SECONDS, OUTPUT_SPEED, PROMPT_SPEED, LOAD, LOADS, PRELOADS),
     "Nodes": (
         NODE_STATE,
         NODE_INFO,

@@ -117,6 +117,7 @@ def _learned(queue: Queue, roster: Roster, observer: Observer) -> Iterator[Metri
     fewer = [((observer.model_label(key), names[n]), slots) for n, key, slots in queue.fewer() if n in names]
     exceeded = [(name, node.memory.refuted) for name, node in nodes if node.memory.refuted < math.inf]
     yield metric(families.WAITS, [((reason,), count) for reason, count in queue.ends.items()])
+    yield metric(families.PRELOADS, [((result,), count) for result, count in queue.preloads.items()])
     yield metric(families.NODE_EFFECTIVE_SLOTS, counted)
     yield metric(families.MODEL_EFFECTIVE_SLOTS, dict(fewer).items())
     yield metric(families.FOREIGN, [(name, node.trust.traces) for name, node in nodes])

@@ -1,7 +1,7 @@
 """The control process's end of lease.sock: workers' messages in, grants and tables out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -11,6 +11,7 @@ import structlog
 
 from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.observer import Observer
+from olladist.gateway.control.queue import Preloading
 from olladist.gateway.control.reserve import PATIENCE_SECONDS
 from olladist.gateway.control.roster import Change, Seen
 from olladist.gateway.lease import (
@@ -55,7 +56,7 @@ class LeaseServer:
     """Serves the workers of one gateway; `look_again` asks the backends for their models and takes LOOK_AGAIN at most.
 
     A model that nobody has listed may have come since the last listing, so its Ask waits for `look_again` before it is refused.
-    `unload` asks a node to let go of models, and ends when it has, or will not.
+    `unload` asks a node to let go of models, and ends when it has, or will not; `preload` to load one, and says whether it has.
     """
 
     def __init__(
@@ -64,13 +65,17 @@ class LeaseServer:
         look_again: Callable[[], Awaitable[None]],
         observer: Observer | None = None,
         unload: Callable[[int, tuple[str, ...]], Awaitable[None]] | None = None,
+        preload: Callable[[Preloading], Awaitable[bool]] | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         dispatcher.answered = self._answer_later
         dispatcher.recall = self._recall
         dispatcher.recall_one = self._recall_one
         self._unload = unload
-        self._unloading: set[asyncio.Task[None]] = set()
+        self._preload = preload
+        if preload is not None:
+            dispatcher.queue.preload = self._begin_preload
+        self._asking_nodes: set[asyncio.Task[None]] = set()
         self.observer = observer or Observer(dispatcher.roster)
         self.workers: dict[int, Worker] = {}
         self._look_again = look_again
@@ -102,7 +107,7 @@ class LeaseServer:
             server.close()
             for worker in tuple(self.workers.values()):
                 worker.close()
-            for task in (*self._waiting.values(), *self._unloading):
+            for task in (*self._waiting.values(), *self._asking_nodes):
                 task.cancel()
 
     def set_access(self, access: Access) -> None:
@@ -184,9 +189,7 @@ class LeaseServer:
 
     def _answer_later(self, worker: int, ask: Ask, answer: Grant | Refuse, unload: tuple[str, ...]) -> None:
         if unload and self._unload is not None and isinstance(answer, Grant):
-            task = asyncio.get_running_loop().create_task(self._after_unload(worker, ask, answer, unload))
-            self._unloading.add(task)
-            task.add_done_callback(self._unloading.discard)
+            self._ask_node(self._after_unload(worker, ask, answer, unload))
         elif known := self.workers.get(worker):
             self._answer(known, ask, answer)
 
@@ -196,6 +199,21 @@ class LeaseServer:
             await self._unload(answer.backend, unload)
         if known := self.workers.get(worker):
             self._answer(known, ask, answer)
+
+    def _begin_preload(self, load: Preloading) -> None:
+        self._ask_node(self._preloaded(load))
+
+    async def _preloaded(self, load: Preloading) -> None:
+        if self._unload is not None and load.unload:
+            await self._unload(load.node, load.unload)
+        began = asyncio.get_running_loop().time()
+        done = self._preload is not None and await self._preload(load)
+        self.dispatcher.queue.preloaded(load, asyncio.get_running_loop().time() - began if done else None)
+
+    def _ask_node(self, what: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(what)
+        self._asking_nodes.add(task)
+        task.add_done_callback(self._asking_nodes.discard)
 
     async def _tick(self) -> None:
         while True:

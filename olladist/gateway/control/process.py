@@ -30,7 +30,7 @@ from olladist.gateway.control.observer import Observer
 from olladist.gateway.control.parts import Parts
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.reload import Reload
-from olladist.gateway.control.room import make_room
+from olladist.gateway.control.room import make_room, preload
 from olladist.gateway.control.roster import Change, Roster
 from olladist.gateway.control.serving import serve_api
 from olladist.gateway.control.state import open_state, state_path
@@ -123,6 +123,7 @@ def assemble(
         lambda: prober.refresh_tags(older_than=LOOK_AGAIN, within=LOOK_AGAIN),
         observer,
         lambda number, models: make_room(roster, upstreams, number, models),
+        lambda load: preload(roster, upstreams, load),
     )
     leases.set_access(keys.access)
     leases.keep, cache.on_stored = cache.keep, observer.kept

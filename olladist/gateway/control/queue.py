@@ -19,7 +19,8 @@ from olladist.gateway.lease import NO_USAGE, Ask, Usage, Use
 from olladist.ollama.env import models_max
 from olladist.ollama.names import parse_name
 from olladist.scheduling import explain
-from olladist.scheduling.adaptive import Adaptive, Bind, Decision
+from olladist.scheduling.adaptive import Adaptive
+from olladist.scheduling.decisions import Decision, Preload, Unload
 from olladist.scheduling.demand import weights
 from olladist.scheduling.estimate import expected_wait
 from olladist.scheduling.health import State
@@ -52,6 +53,16 @@ class Granted(NamedTuple):
     unload: tuple[str, ...]
     loads: bool
     position: int
+
+
+class Preloading(NamedTuple):
+    """A model that a node is to load for requests to come, when it has let go of those in `unload`; names as the node knows them."""
+
+    ticket: int
+    node: int
+    model: str
+    options: str
+    unload: tuple[str, ...]
 
 
 class Lane(NamedTuple):
@@ -91,7 +102,7 @@ class Queue:
     """All that waits, and all that runs where slots are counted.
 
     `granted` is called for each request that gets its slot, in the order in which they shall be sent; `stranded` for one that waits for
-    nodes of which none can be reached any more.
+    nodes of which none can be reached any more. `preload` is called for each load for requests to come, and owes a call of `preloaded`.
     """
 
     def __init__(
@@ -116,6 +127,8 @@ class Queue:
         self._nameless: dict[str, frozenset[int]] = {}  # by name: see _without; empty when it may be others
         self._loading: set[int] = set()  # tickets whose nodes load the model for them
         self._counts = True
+        self.preload: Callable[[Preloading], None] | None = None
+        self.preloads = Counter(dict.fromkeys(("loaded", "failed"), 0))
         self.learned = Learned(now)
         self.ends = Counter(dict.fromkeys(ENDS, 0))  # of waiting
         roster.listeners.append(self._changed)
@@ -246,6 +259,16 @@ class Queue:
             self._teach(ticket, node, model, uses[-1])
         return self._adaptive.is_well_placed(ticket)
 
+    def preloaded(self, load: Preloading, seconds: float | None) -> None:
+        """The load for requests to come took so long; None: it came to nothing."""
+        self.preloads["failed" if seconds is None else "loaded"] += 1
+        self.learned.ends(load.ticket, End(outcome="died" if seconds is None else "served"), 1, believable=True)
+        model, now = self._adaptive.bound_model(load.ticket), self._now()
+        if model is not None and seconds is not None:
+            self._adaptive.speeds.loaded(load.node, self._adaptive.size(model), seconds)
+            self._carry_out(self._adaptive.started(load.ticket, now))
+        self._carry_out(self._adaptive.finished(load.ticket, now))
+
     def _teach(self, ticket: int, node: int, model: str, use: Use) -> None:
         """What one of those says of its node; those that run beside it now are taken for those that did then."""
         believable = is_believable(use.usage, use.duration)
@@ -258,8 +281,8 @@ class Queue:
             self._fit(node)
 
     def _learn_speed(self, node: int, model: str, usage: Usage) -> None:
-        size, prompt, output = self._adaptive.size(model), usage.prompt_tokens, usage.output_tokens
-        self._adaptive.speeds.answered(node, model, size, (prompt, usage.prompt), (output, usage.output))
+        prompt, output = (usage.prompt_tokens, usage.prompt), (usage.output_tokens, usage.output)
+        self._adaptive.answered(node, model, prompt, output)
 
     def gone(self, worker: int) -> None:
         """The worker has left, and with it those who waited there."""
@@ -464,17 +487,29 @@ class Queue:
     def _carry_out(self, decisions: Iterable[Decision]) -> None:
         unload: dict[int, list[str]] = {}
         for decision in decisions:
-            if isinstance(decision, Bind):
-                queued = self._take(decision.ticket, "granted")
-                loads = self._adaptive.is_loading(decision.ticket)
-                if loads:
-                    self._loading.add(decision.ticket)
-                names = tuple(unload.pop(decision.machine, ()))
-                self._sent(decision.ticket)
-                self._granted(Granted(queued.worker, queued.ask, decision.machine, names, loads, queued.position))
-            else:
+            if isinstance(decision, Unload):
                 unload.setdefault(decision.machine, []).append(self._name(decision.machine, decision.model))
                 self.learned.node(decision.machine).residents.unloads(weights(decision.model), self._now())
+                continue
+            names = tuple(unload.pop(decision.machine, ()))
+            if isinstance(decision, Preload):
+                self._preload(decision, names)
+                continue
+            queued = self._take(decision.ticket, "granted")
+            loads = self._adaptive.is_loading(decision.ticket)
+            if loads:
+                self._loading.add(decision.ticket)
+            self._sent(decision.ticket)
+            self._granted(Granted(queued.worker, queued.ask, decision.machine, names, loads, queued.position))
+
+    def _preload(self, decision: Preload, unload: tuple[str, ...]) -> None:
+        model, _, options = decision.model.partition("|")
+        load = Preloading(decision.ticket, decision.machine, self._name(decision.machine, model), options, unload)
+        self._sent(decision.ticket)
+        if self.preload is None:
+            self.preloaded(load, None)
+        else:
+            self.preload(load)
 
     def _sent(self, ticket: int) -> None:
         """A node works on it from now on."""

@@ -1,13 +1,16 @@
-"""Has a node let go of models that nobody uses there, so that another can be loaded in their place."""
+"""Has a node let go of models that nobody uses there, or load one for requests to come."""
 
 import msgspec
 import structlog
 
+from olladist.gateway.control.queue import Preloading
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.upstreams import Failed, Upstreams, fetch
 
 # Ollama answers as soon as it has begun to unload. A node that does not is sent the request all the same, and chooses itself.
 WITHIN = 2.0
+# Ollama gives up a load that makes no progress for 5 minutes (OLLAMA_LOAD_TIMEOUT); one from a slow disk may take longer.
+LOADED_WITHIN = 900.0
 _ANSWER_BYTES_MAX = 64 * 2**10
 
 log = structlog.get_logger()
@@ -31,3 +34,33 @@ async def make_room(roster: Roster, upstreams: Upstreams, number: int, models: t
             )
         except Failed as failed:
             log.warning("model not unloaded", node=backend.node, model=model, problem=str(failed))
+
+
+async def preload(roster: Roster, upstreams: Upstreams, load: Preloading) -> bool:
+    """Whether the model is in the node's memory now; why not is logged."""
+    backend = roster.backends.get(load.node)
+    if backend is None or not load.model:
+        return False
+    try:
+        options = runner_options(load.options)
+        # What only embeds refuses to generate: 400 (server/routes.go, scheduleRunner's capabilities). Without input both only load.
+        for path in ("/api/generate", "/api/embed"):
+            body = msgspec.json.encode({"model": load.model, "options": options, "input": ""})
+            client = upstreams.unbounded(backend)
+            answer = await fetch(client, "POST", path, content=body, bytes_max=_ANSWER_BYTES_MAX, within=LOADED_WITHIN)
+            if answer.status != 400:
+                break
+        if answer.status == 200:
+            log.info("model loaded on another node", node=backend.node, model=load.model)
+            return True
+        problem = answer.body[:200].decode("utf-8", "replace")
+    except (Failed, ValueError) as failed:
+        problem = str(failed)
+    log.warning("model not loaded on another node", node=backend.node, model=load.model, problem=problem)
+    return False
+
+
+def runner_options(spelled: str) -> dict[str, object]:
+    """The `options` of a request out of what ollama.request spells of them; ValueError for what it can not have spelled."""
+    pairs = (each.partition("=") for each in spelled.split(",") if each)
+    return {name: msgspec.json.decode(value) for name, _, value in pairs}

@@ -163,14 +163,16 @@ def place(
     """Where a worker sends a request for the model `key` while nobody tells it, with Grant's `fallback` and `reason`.
 
     By its own counts, the first among equals; where it is to be `late`, one that is full only if all are. Kept answers are the
-    control process' to give.
+    control process' to give. The table may be old: when nobody else is left, what was down then is tried.
     """
-    candidates = [b for b in backends if b.up and b.node not in tried and key in b.models]
+    holders = [b for b in backends if b.node not in tried and key in b.models]
     first, *others = _ROLES.get(mode, _ROLES["distributed"])
-    for role in {"": (first, *others), "fallback": tuple(others)}.get(only, ()):
-        if those := [backend for backend in candidates if backend.role == role]:
-            backend = min(those, key=lambda backend: (late and backend.is_full(key), len(backend.running)))
-            return (backend, "", "") if role == first else (backend, _FALLBACKS[role], _ALONE)
+    roles = {"": (first, *others), "fallback": tuple(others)}.get(only, ())
+    for up in (True, False):
+        for role in roles:
+            if those := [backend for backend in holders if backend.up is up and backend.role == role]:
+                backend = min(those, key=lambda backend: (late and backend.is_full(key), len(backend.running)))
+                return (backend, "", "") if role == first else (backend, _FALLBACKS[role], _ALONE)
     return None
 
 

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from olladist.scheduling.adaptive import Adaptive, Decision
+from olladist.scheduling.adaptive import Adaptive
+from olladist.scheduling.decisions import Decision
 from olladist.scheduling.line import Waiting
 from olladist.scheduling.machines import Machine
 from olladist.sim.virtual.host import Running, VirtualHost
@@ -49,17 +50,18 @@ class Late:
         return self.adaptive.started(job.number, now)
 
     def finished(self, job: Job, host: VirtualHost, running: Running, now: float) -> Sequence[Decision]:
-        self.adaptive.speeds.answered(
-            host.number,
-            job.model,
-            self._sizes[job.model],
-            (job.prompt, running.prompt),
-            (job.output, running.output),
-        )
+        prompt, output = (job.prompt, running.prompt), (job.output, running.output)
+        self.adaptive.answered(host.number, job.model, prompt, output)
         began = time.perf_counter()
         decisions = self.adaptive.finished(job.number, now)
         self.deciding += time.perf_counter() - began
         return decisions
+
+    def preloaded(self, host: VirtualHost, number: int, now: float) -> Sequence[Decision]:
+        if bound := self.adaptive.bound(number):
+            loading = self.adaptive.machines[host.number].runners[bound[1]]
+            self.adaptive.speeds.loaded(host.number, self._sizes[bound[1]], now - loading.since)
+        return [*self.adaptive.started(number, now), *self.adaptive.finished(number, now)]
 
     def lost(self, job: Job, host: VirtualHost, now: float) -> Sequence[Decision]:
         return self.adaptive.finished(job.number, now)

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from olladist.inventory.model import Strategy
-from olladist.scheduling.adaptive import Bind, Decision
 from olladist.scheduling.backend import Candidate
+from olladist.scheduling.decisions import Bind, Decision
 from olladist.scheduling.strategies import choose
 from olladist.sim.virtual.host import Running, VirtualHost
 from olladist.sim.virtual.scenario import Job
@@ -32,6 +32,9 @@ class AtOnce:
         return ()
 
     def finished(self, job: Job, host: VirtualHost, running: Running, now: float) -> Sequence[Decision]:
+        return ()
+
+    def preloaded(self, host: VirtualHost, number: int, now: float) -> Sequence[Decision]:
         return ()
 
     def lost(self, job: Job, host: VirtualHost, now: float) -> Sequence[Decision]:

@@ -77,7 +77,7 @@ class Shape:
     """The numbers that a scenario is made from.
 
     `load` is what comes, as a part of what all slots could do if every model were in all memories. `skew` is Zipf's exponent. `burst` is how
-    many come at once, in the mean. `turns` is the mean length of a conversation.
+    many come at once, in the mean. `turns` is the mean length of a conversation. `sharing` is that of the hosts.
     """
 
     name: str = "fleet"
@@ -90,6 +90,7 @@ class Shape:
     models_max: int = 2
     speeds: tuple[float, ...] = (1.0, 0.6, 0.35)
     sizes: tuple[float, float] = (4 * GB, 25 * GB)
+    sharing: float = 0.0
     burst: float = 1.0
     turns: float = 1.0
     keys: int = 1
@@ -133,7 +134,9 @@ def load_seconds(host: Host, model: Model) -> float:
 
 def _host(number: int, shape: Shape) -> Host:
     speed = shape.speeds[number % len(shape.speeds)]
-    return Host(f"gpu{number + 1}", speed, shape.slots, shape.models_max, LOAD_RATE * (0.5 + speed / 2))
+    return Host(
+        f"gpu{number + 1}", speed, shape.slots, shape.models_max, LOAD_RATE * (0.5 + speed / 2), sharing=shape.sharing
+    )
 
 
 def _lengths(dice: random.Random) -> tuple[int, int]:
@@ -148,7 +151,12 @@ def _possible(
     drawn = dice.choices(models, popularity, k=samples)
     reference = Host("", 1.0, 1, 1, LOAD_RATE)
     mean = sum(sum(seconds_of(reference, model, *_lengths(dice))) for model in drawn) / samples
-    return sum(host.speed * host.slots * min(host.models_max, len(models)) for host in hosts) / mean
+    return sum(host.speed * _at_once(host.slots * min(host.models_max, len(models)), host) for host in hosts) / mean
+
+
+def _at_once(slots: int, host: Host) -> float:
+    """How many requests alone are as much as those in all slots, which slow each other down."""
+    return slots / (1.0 + host.sharing * (slots - 1))
 
 
 def _jobs(

@@ -31,6 +31,8 @@ def shapes(requests: int = 2000) -> tuple[Shape, ...]:
     mine += [{"load": 0.5, "slots": slots} for slots in (1, 8)]
     mine += [{"load": load, "models_max": 1, "models": models} for load, models in ((0.5, 4), (0.3, 12))]
     mine += [{"load": 0.6, "models_max": 4, "models": 20}]
+    mine += [{"load": load, "sharing": 0.2, "models": models} for load in (0.2, 0.6) for models in (2, 12)]
+    mine += [{"load": load, "sharing": 0.2, "slots": 8, "speeds": (1.0,), "models": 2} for load in (0.2, 0.6)]
     return tuple(_shape(requests, each) for each in mine)
 
 

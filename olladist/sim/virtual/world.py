@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from olladist.scheduling.adaptive import Bind, Decision
+from olladist.scheduling.decisions import Bind, Decision, Preload
 from olladist.sim.virtual.host import Loading, Running, VirtualHost
 from olladist.sim.virtual.scenario import Job, Scenario
 from olladist.sim.virtual.sharing import Sharing
@@ -24,6 +24,10 @@ class Placement(Protocol):
         ...
 
     def finished(self, job: Job, host: VirtualHost, running: Running, now: float) -> Sequence[Decision]: ...
+
+    def preloaded(self, host: VirtualHost, number: int, now: float) -> Sequence[Decision]:
+        """What it has asked a host to load is in its memory."""
+        ...
 
     def lost(self, job: Job, host: VirtualHost, now: float) -> Sequence[Decision]:
         """It was on a host that has failed, and is over or comes again."""
@@ -99,6 +103,8 @@ class World(Generic[PlacementT]):
                 self._tried[job.number] = self._tried.get(job.number, frozenset()) | {host.number}
                 self._tries[job.number] = _Try(host)
                 self._begin(host, host.submit(job, self.now))
+            elif isinstance(decision, Preload):
+                self._begin(host, host.submit(Job(decision.ticket, self.now, decision.model, 1, 1), self.now))
             else:
                 self._begin(host, host.unload(decision.model, self.now))
 
@@ -107,6 +113,8 @@ class World(Generic[PlacementT]):
         for thing in things:
             if isinstance(thing, Loading):
                 self._at(self.now + thing.seconds, self._loaded, host, thing.model, epoch)
+            elif thing.number < 0:
+                self._at(self.now, self._preloaded, host, thing.number, epoch)
             else:
                 attempt = self._tries[thing.number]
                 attempt.running, attempt.began = thing, self.now
@@ -147,6 +155,11 @@ class World(Generic[PlacementT]):
         if epoch == self._epochs.get(host.number, 0):
             self._begin(host, host.loaded_now(model, self.now))
 
+    def _preloaded(self, host: VirtualHost, number: int, epoch: int) -> None:
+        if epoch == self._epochs.get(host.number, 0):
+            self._begin(host, host.finish(number, self.now))
+            self._decide(self.placement.preloaded(host, number, self.now))
+
     def _first(self, number: int, attempt: _Try) -> None:
         if self._tries.get(number) is not attempt or attempt.running is None:
             return  # its host has failed since
@@ -178,8 +191,10 @@ class World(Generic[PlacementT]):
         lost = host.fail()
         self._decide(self.placement.failed(host, self.now))
         for job in lost:
-            attempt = self._tries.pop(job.number)
             self._decide(self.placement.lost(job, host, self.now))
+            attempt = self._tries.pop(job.number, None)
+            if attempt is None:
+                continue  # a load for those to come
             if attempt.first >= 0:
                 self._end(job, attempt, cut=True)
             else:

@@ -14,6 +14,7 @@ from olladist.gateway.control.dispatcher import Dispatcher
 from olladist.gateway.control.fallback import FULL, LATE
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.modes import Serving
+from olladist.gateway.control.queue import Preloading
 from olladist.gateway.control.reserve import PATIENCE_SECONDS
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import (
@@ -50,7 +51,9 @@ class Late:
         self.unloaded: list[tuple[int, tuple[str, ...]]] = []
         self.may_unload = asyncio.Event()
         self.may_unload.set()
-        self.server = LeaseServer(self.dispatcher, self._nothing_new, unload=self._unload)
+        self.loads: list[Preloading] = []
+        self.loaded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.server = LeaseServer(self.dispatcher, self._nothing_new, unload=self._unload, preload=self._preload)
         self.path = path
         self.tasks = tasks
         self.clients: list[Client] = []
@@ -78,6 +81,10 @@ class Late:
     async def _unload(self, number: int, models: tuple[str, ...]) -> None:
         self.unloaded.append((number, models))
         await self.may_unload.wait()
+
+    async def _preload(self, load: Preloading) -> bool:
+        self.loads.append(load)
+        return await self.loaded
 
     async def _nothing_new(self) -> None:
         pass
@@ -469,14 +476,14 @@ async def test_turns_of_a_conversation_are_asked_for_one_by_one(late: Late) -> N
     worker = await late.worker()
     worker.send(Ask(1, "tiny", "chat", affinity=7, begins=True), Ask(2, "tiny", "chat", affinity=8))
     assert await worker.next() == Grant(1, 0, again=True)
-    assert await worker.next() == Grant(2, 0)
+    assert await worker.next() == Grant(2, 1)
     worker.send(Ask(3, "tiny", "chat"), Ask(4, "tiny", "chat"), Ask(5, "tiny", "chat"))
     assert [await worker.next() for _ in range(3)] == [
         Grant(3, 0, again=True),
-        Grant(4, 0, again=True),
-        Grant(5, 1, again=True),
+        Grant(4, 1, again=True),
+        Grant(5, 0, again=True),
     ]
-    worker.send(Used(5, (Use(0.1, 0.2, 100, near=9),)), Done(3, 0, "served", 200), Ask(6, "tiny", "chat", affinity=9))
+    worker.send(Used(4, (Use(0.1, 0.2, 100, near=9),)), Done(3, 0, "served", 200), Ask(6, "tiny", "chat", affinity=9))
 
     assert await worker.next() == Grant(6, 1)
 
@@ -487,3 +494,39 @@ async def test_a_lease_that_nobody_holds_is_not_used(late: Late) -> None:
     worker = await late.worker()
     worker.send(Used(7, (Use(0.1, 0.2, 100),)))
     assert await worker.closed()
+
+
+@pytest.mark.parametrize("loads", [True, False])
+async def test_requests_that_crowd_each_other_get_another_node(late: Late, loads: bool) -> None:
+    """It is asked to unload what is idle there and to load the model; until it has, and where it does not, requests go where they went."""
+    await late.start(2, slots=8)
+    late.roster.loaded(0, (_row("tiny", "a"),))
+    late.roster.loaded(1, (_row("other", "b"),))
+    worker = await late.worker()
+    for number in range(1, 121):
+        late.time += 1.0
+        late.dispatcher.tick()
+        worker.send(Ask(number, "tiny", "chat"))
+        grant = await worker.next()
+        assert isinstance(grant, Grant)
+        assert grant.backend == 0
+        if number > 4:
+            worker.send(Done(number - 4, 0, "served", 200, 0.1, 4.0, 0, Usage(100, 160, -1.0, 0.1, 3.9)))
+        if late.loads:
+            break
+    await wait_until(lambda: late.loads != [], "a load")
+    (load,) = late.loads
+    assert (load.node, load.model, load.unload) == (1, "tiny:latest", ("other:latest",))
+    assert late.unloaded == [(1, ("other:latest",))]
+
+    late.loaded.set_result(loads)
+    preloads = late.dispatcher.queue.preloads
+    await wait_until(lambda: sum(preloads.values()) == 1, "its end")
+    assert preloads["loaded" if loads else "failed"] == 1
+    late.dispatcher.tick()
+    worker.send(Ask(500, "tiny", "chat"))
+    grant = await worker.next()
+    assert isinstance(grant, Grant)
+    assert grant.backend == int(loads)
+    assert len(late.loads) == 1
+    assert late.dispatcher.queue.learned.nodes[1].trust.traces == 0, "nobody else uses the node"

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.learned import End
-from olladist.gateway.control.queue import Granted, Queue
+from olladist.gateway.control.queue import Granted, Preloading, Queue
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.lease import Ask, Usage
 from olladist.scheduling.health import State
@@ -42,6 +42,8 @@ class Machine(RuleBasedStateMachine):
         self.avoids: dict[int, set[int]] = {}
         self.bound: dict[int, tuple[int, str]] = {}
         self.refused: set[int] = set()
+        self.loads: list[Preloading] = []
+        self.queue.preload = self.loads.append
         self.roster.swap(self.fleet())
         self.be_well()
 
@@ -189,6 +191,23 @@ class Machine(RuleBasedStateMachine):
         self.queue.give_back()
         self.queue.count([])
 
+    @rule(name=st.sampled_from(NAMES), requests=st.integers(1, 60), slow=st.booleans())
+    def come_and_go(self, name: str, requests: int, slow: bool) -> None:
+        """Many, one after the other, which are soon done: a model in demand."""
+        usage = Usage(100, 100, -1.0, 1.0, 20.0 if slow else 0.1)
+        for _ in range(requests):
+            self.clock.time += 0.1
+            self.arrive(name, KEYS[0], 0.0, set())
+            if self.numbers in self.bound:
+                node, _ = self.bound.pop(self.numbers)
+                self.queue.ended(1, self.numbers, node, End(usage, "served", 1.0, 25.0))
+
+    @rule(loads=st.booleans())
+    def a_load_ends(self, loads: bool) -> None:
+        """One for requests to come."""
+        if self.loads:
+            self.queue.preloaded(self.loads.pop(0), 5.0 if loads else None)
+
     # What must hold.
 
     @invariant()
@@ -221,6 +240,8 @@ class Machine(RuleBasedStateMachine):
             if not self.waiting and not self.bound:
                 return
             self.clock.time += 10.0
+            while self.loads:
+                self.queue.preloaded(self.loads.pop(), 5.0)
             for number in sorted(self.bound):
                 self.queue.started(1, number)
             for number in sorted(self.bound):

@@ -17,9 +17,10 @@ from tests.gateway.edge.harness import (
     Gateway,
     chunk,
     post,
+    says_who,
     until,
 )
-from tests.gateway.edge.test_failover import asked, dies, hangs
+from tests.gateway.edge.test_failover import asked, dies, hangs, refusing
 
 
 async def test_before_there_was_a_table_clients_are_asked_to_come_again(gate: Gateway) -> None:
@@ -110,9 +111,27 @@ async def test_alone_an_unknown_model_is_refused_as_ollama_does(gate: Gateway) -
     assert await client.answer() == (400, b'{"error":"model is required"}')
 
 
-async def test_alone_a_model_whose_hosts_are_all_down_is_a_503(gate: Gateway) -> None:
+async def test_alone_what_was_down_is_asked_before_there_is_nobody(gate: Gateway) -> None:
+    """The table is as old as the control process is away, and who was down in it may be up; one that is up in it is asked first."""
+    await refusing(gate, "gpu1")
+    back = await gate.add("gpu2")
+    gate.control.down = {"gpu2"}
+    await gate.joined()
+    await gate.control.stop()
+
+    assert await asked(gate) == (200, PROMPT)
+    assert len(back.requests) == 1
+    up = await gate.add("gpu3")
+    await gate.joined()
+    await gate.control.stop()
+    gate.control.nodes[0].script = says_who
+    assert await asked(gate) == (200, PROMPT)
+    assert len(up.requests) == 1
+
+
+async def test_alone_a_model_whose_hosts_cannot_be_reached_is_a_503(gate: Gateway) -> None:
     """It exists, so it is not a 404; the client may come again."""
-    await gate.add("gpu1")
+    await refusing(gate, "gpu1")
     gate.control.down = {"gpu1"}
     await gate.joined()
     await gate.control.stop()
@@ -330,7 +349,7 @@ ORDER = {"distributed": ["node", "local"], "local": ["local", "node"], "standalo
 def test_alone_the_least_busy_eligible_backend_is_chosen(
     states: list[tuple[bool, tuple[str, ...], int, str]], tried: set[int], mode: str
 ) -> None:
-    """Up, holding the model, not tried, of the role that the mode puts first, and none of those with fewer requests."""
+    """Holding the model, not tried, up if there is one, of the role that the mode puts first, and none of those with fewer requests."""
     backends = []
     for number, (up, models, running, role) in enumerate(states):
         backend = Backend(row(number, str(number), up=up, models=models, role=role), mode)
@@ -339,7 +358,8 @@ def test_alone_the_least_busy_eligible_backend_is_chosen(
 
     placed = place(backends, mode, "m", {str(number) for number in tried})
 
-    eligible = [b for b in backends if b.up and "m" in b.models and int(b.node) not in tried]
+    holders = [b for b in backends if "m" in b.models and int(b.node) not in tried and b.role in ORDER[mode]]
+    eligible = [b for b in holders if b.up] or holders
     role = next((role for role in ORDER[mode] if any(b.role == role for b in eligible)), "")
     assert (placed is None) == (not role)
     if placed is not None:
