@@ -27,8 +27,10 @@ BACK = 0.3
 LOOKED_AT = 16
 # Machines whose answers take up to so many times as long count as equal where one has a conversation in its cache.
 NEAR = 1.25
-# Requests follow each other in a slot until one is free where they take this part of the time: what is learned of speeds is no nearer.
+# Requests follow each other in a slot until one is free where they take this part of the time: what is learned of speeds is no nearer;
 MUCH_FASTER = 2.0
+# or until their machine has so many times as many requests as another would have with one of them.
+MUCH_CROWDED = 2
 # How old a listing of what is in memory may be: what we have done to the machine since it was asked for is not in it.
 LISTING = 5.0
 _NOWHERE: frozenset[int] = frozenset()
@@ -299,9 +301,10 @@ class Adaptive:
         return name
 
     def is_well_placed(self, ticket: int) -> bool:
-        """Whether the slot of a request is still one to be given, and none that is free is on a machine that is known to be much faster.
+        """Whether the slot of a request is still one to be given, and none that is free is much better: on a machine that is known to be
+        much faster, or is as fast and has less than half as much to do.
 
-        What is only guessed of a machine moves nobody: the guess is that of a size, and can be wrong by far for all machines alike.
+        What is only guessed of a machine's speed moves nobody: the guess can be wrong by far.
         """
         number, name = self._bound.get(ticket, (-1, ""))
         machine = self.machines.get(number)
@@ -309,9 +312,13 @@ class Adaptive:
         if machine is None or runner is None or runner.free < 0 or not self._may_take(machine, name):
             return False
         fastest = self._fastest_free(name, self._models[name])
-        if fastest is None or not self.speeds.has_measured(fastest[1], name):
+        if fastest is None:
             return True
-        return self.known.crowded_seconds(machine, name, machine.running - 1) <= fastest[0] * MUCH_FASTER
+        here = self.known.crowded_seconds(machine, name, machine.running - 1)
+        there, other = fastest[0], self.machines[fastest[1]]
+        if there <= here and MUCH_CROWDED * (other.running + 1) <= machine.running:
+            return False
+        return here <= there * MUCH_FASTER or not self.speeds.has_measured(other.id, name)
 
     def answered(self, number: int, name: str, prompt: tuple[int, float], output: tuple[int, float]) -> None:
         """What a final chunk says, before the request has `finished`: (tokens, seconds) of its prompt and of its answer."""

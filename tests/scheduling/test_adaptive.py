@@ -281,6 +281,21 @@ def test_a_guess_moves_nobody() -> None:
     assert adaptive.is_well_placed(1)
 
 
+def test_slots_go_round_until_nobody_has_twice_as_much_to_do() -> None:
+    """Who follows in the slot of a crowded machine asks anew when another has become free, and is not sent to and fro."""
+    adaptive = fleet(Machine(1, slots=8), Machine(2, slots=8))
+    adaptive.seen_loaded(1, ["a"], 0.0)
+    for ticket in range(4):
+        assert adaptive.arrive(ask(ticket), 1.0) == [Bind(ticket, 1)]
+        assert adaptive.is_well_placed(ticket)
+    adaptive.seen_loaded(2, ["a"], 2.0)
+    assert not adaptive.is_well_placed(3)
+
+    adaptive.finished(3, 3.0)
+    assert adaptive.arrive(ask(4), 3.0) == [Bind(4, 2)]
+    assert all(adaptive.is_well_placed(ticket) for ticket in (0, 1, 2, 4))
+
+
 @pytest.mark.parametrize("how", ["fewer slots", "not well", "another model", "deleted"])
 def test_a_slot_that_is_no_more_to_be_given_is_no_good_place(how: str) -> None:
     """Who follows in it would be one too many, or where nobody is sent any more."""
