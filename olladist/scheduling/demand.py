@@ -84,6 +84,11 @@ class Demand:
         """Bytes; 0 where nobody holds it."""
         return self.holders.size
 
+    @property
+    def asked_for(self) -> float:
+        """When a request came last; minus infinity: none has yet."""
+        return self._counted
+
     def copied(self) -> "Demand":
         """With the same holders: no request changes who has what on disk."""
         return replace(

@@ -30,6 +30,9 @@ LOAD_PRICE = 0.02
 # A further machine for requests that crowd each other takes memory that somebody may want, so each second of its load must gain this many
 # request-seconds within the horizon. With one load of six seconds: where one request runs on one machine in the mean, four on six.
 SPREAD_PRICE = 1.0
+# Nobody's model goes for that but one that was asked for so long ago that Ollama would have unloaded it by itself (its OLLAMA_KEEP_ALIVE): who comes back
+# to a model every minute would otherwise find it gone each time.
+FORGOTTEN = 300.0
 
 
 class Plan(NamedTuple):
@@ -91,7 +94,7 @@ def may_spread(known: Known, name: str, now: float) -> bool:
 
 
 def spread(known: Known, name: str, numbers: Collection[int], now: float) -> Plan | None:
-    """The best load for a model that nobody waits for, on a machine with room or an idle victim, where answers would take no longer than they do."""
+    """The best load for a model that nobody waits for, on a machine with room or a forgotten victim, where answers would take no longer than they do."""
     demand, crowd = known.demands[name], _crowd(known, name, now)
     found: Plan | None = None
     for number in numbers:
@@ -101,10 +104,13 @@ def spread(known: Known, name: str, numbers: Collection[int], now: float) -> Pla
         if known.crowded_seconds(machine, name, machine.running) > crowd.seconds:
             continue
         seconds = known.speeds.load_seconds(number, demand.size)
+        net = crowd.gain - SPREAD_PRICE * seconds
+        if net <= 0.0 or (found is not None and net <= found.net):
+            continue
         for victim, drain, harm in _victims(known, machine, name, math.inf, now):
-            net = crowd.gain - MARGIN * harm - SPREAD_PRICE * seconds
-            if not drain and net > 0.0 and (found is None or net > found.net):
+            if not drain and (victim is None or now - known.demands[victim].asked_for > FORGOTTEN):
                 found = Plan(net, number, victim, crowd.gain, harm, 0.0, seconds)
+                break
     return found
 
 

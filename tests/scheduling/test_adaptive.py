@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from olladist.scheduling.adaptive import PRELOAD_AGAIN, Adaptive
 from olladist.scheduling.decisions import Bind, Decision, Preload, Unload
 from olladist.scheduling.line import Waiting
-from olladist.scheduling.loads import AGE_MAX
+from olladist.scheduling.loads import AGE_MAX, FORGOTTEN
 from olladist.scheduling.machines import Machine
 
 GB = 10**9
@@ -419,12 +419,17 @@ def test_requests_that_hardly_meet_get_no_other_machine() -> None:
 
 
 def test_nobody_is_pushed_out_for_company() -> None:
-    """A machine whose own model is in use stays as it is."""
+    """A model that is in use stays where it is, and so does one that somebody was there for minutes ago and may come back to."""
     adaptive, now = crowded(Machine(1, slots=8), Machine(2, slots=8, models_max=1))
     adaptive.seen_loaded(2, ["b"], now)
     adaptive.arrive(ask(900, "b", now), now)
-
     assert adaptive.tick(now) == []
+    adaptive.finished(900, now)
+    assert adaptive.tick(now) == []
+
+    adaptive.again(119, [0] * 1000, now + FORGOTTEN)
+    assert adaptive.tick(now + FORGOTTEN) == []
+    assert [type(decision) for decision in adaptive.tick(now + FORGOTTEN + 1.0)] == [Unload, Preload]
 
 
 class Fleet(RuleBasedStateMachine):
