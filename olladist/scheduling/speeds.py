@@ -1,7 +1,7 @@
 """How fast hosts load and run models, learned from the final chunks of answers; from sizes until there are any.
 
 Ollama's final chunk says exactly how long a load, the prompt and the answer took (api/types.go Metrics). Means are
-exponential, so that a host that got a second user, or hot, is seen within a few answers.
+exponential, so that a host that got a second user, or hot, is seen within some twenty answers.
 """
 
 from dataclasses import dataclass, field

@@ -13,7 +13,7 @@ from tests.lab.conformance.wire import Request, ask
 from tests.lab.local import gateway, ollama
 from tests.lab.waiting import wait_until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 SETTINGS = {"OLLAMA_NUM_PARALLEL": "8"}
 SENTENCE = " ".join(f"word{number}" for number in range(200))
@@ -63,8 +63,8 @@ def test_another_ollama_loads_the_model_and_takes_its_part(tmp_path: Path) -> No
     ):
         assert Crowd(server).ask() == 200, "alone, for the first ones of many would wait, and load it on both"
         with Crowd(server) as crowd:
-            wait_until(lambda: len(crowd.nodes) == 2 or bool(crowd.problems), "answers of both", 45)
-            wait_until(lambda: min(crowd.nodes.values()) >= 10 or bool(crowd.problems), "both to go on answering", 45)
+            wait_until(lambda: len(crowd.nodes) == 2 or bool(crowd.problems), "answers of both", 120)
+            wait_until(lambda: min(crowd.nodes.values()) >= 10 or bool(crowd.problems), "both to go on answering", 120)
         rows = [json.loads(ask(each.port, Request("GET", "/api/ps")).body)["models"] for each in (one, two)]
         metrics = ask(server.port, Request("GET", "/metrics")).body
 

@@ -204,11 +204,13 @@ class LeaseServer:
         self._ask_node(self._preloaded(load))
 
     async def _preloaded(self, load: Preloading) -> None:
-        if self._unload is not None and load.unload:
-            await self._unload(load.node, load.unload)
-        began = asyncio.get_running_loop().time()
-        done = self._preload is not None and await self._preload(load)
-        self.dispatcher.queue.preloaded(load, asyncio.get_running_loop().time() - began if done else None)
+        loaded = False
+        try:
+            if self._unload is not None and load.unload:
+                await self._unload(load.node, load.unload)
+            loaded = self._preload is not None and await self._preload(load)
+        finally:  # whatever has happened, or the node would count as one that loads for ever
+            self.dispatcher.queue.preloaded(load, loaded=loaded)
 
     def _ask_node(self, what: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(what)

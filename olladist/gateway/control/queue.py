@@ -259,15 +259,13 @@ class Queue:
             self._teach(ticket, node, model, uses[-1])
         return self._adaptive.is_well_placed(ticket)
 
-    def preloaded(self, load: Preloading, seconds: float | None) -> None:
-        """The load for requests to come took so long; None: it came to nothing."""
-        self.preloads["failed" if seconds is None else "loaded"] += 1
-        self.learned.ends(load.ticket, End(outcome="died" if seconds is None else "served"), 1, believable=True)
-        model, now = self._adaptive.bound_model(load.ticket), self._now()
-        if model is not None and seconds is not None:
-            self._adaptive.speeds.loaded(load.node, self._adaptive.size(model), seconds)
-            self._carry_out(self._adaptive.started(load.ticket, now))
-        self._carry_out(self._adaptive.finished(load.ticket, now))
+    def preloaded(self, load: Preloading, *, loaded: bool) -> None:
+        """The load for requests to come has ended. How long it took teaches nothing: Ollama does not say, and may have had the model already."""
+        self.preloads["loaded" if loaded else "failed"] += 1
+        self.learned.ends(load.ticket, End(outcome="served" if loaded else "died"), 1, believable=True)
+        if loaded:
+            self._carry_out(self._adaptive.started(load.ticket, self._now()))
+        self._carry_out(self._adaptive.finished(load.ticket, self._now()))
 
     def _teach(self, ticket: int, node: int, model: str, use: Use) -> None:
         """What one of those says of its node; those that run beside it now are taken for those that did then."""
@@ -507,7 +505,7 @@ class Queue:
         load = Preloading(decision.ticket, decision.machine, self._name(decision.machine, model), options, unload)
         self._sent(decision.ticket)
         if self.preload is None:
-            self.preloaded(load, None)
+            self.preloaded(load, loaded=False)
         else:
             self.preload(load)
 

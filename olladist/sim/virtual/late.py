@@ -58,9 +58,6 @@ class Late:
         return decisions
 
     def preloaded(self, host: VirtualHost, number: int, now: float) -> Sequence[Decision]:
-        if bound := self.adaptive.bound(number):
-            loading = self.adaptive.machines[host.number].runners[bound[1]]
-            self.adaptive.speeds.loaded(host.number, self._sizes[bound[1]], now - loading.since)
         return [*self.adaptive.started(number, now), *self.adaptive.finished(number, now)]
 
     def lost(self, job: Job, host: VirtualHost, now: float) -> Sequence[Decision]:

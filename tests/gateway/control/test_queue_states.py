@@ -206,7 +206,7 @@ class Machine(RuleBasedStateMachine):
     def a_load_ends(self, loads: bool) -> None:
         """One for requests to come."""
         if self.loads:
-            self.queue.preloaded(self.loads.pop(0), 5.0 if loads else None)
+            self.queue.preloaded(self.loads.pop(0), loaded=loads)
 
     # What must hold.
 
@@ -241,7 +241,7 @@ class Machine(RuleBasedStateMachine):
                 return
             self.clock.time += 10.0
             while self.loads:
-                self.queue.preloaded(self.loads.pop(), 5.0)
+                self.queue.preloaded(self.loads.pop(), loaded=True)
             for number in sorted(self.bound):
                 self.queue.started(1, number)
             for number in sorted(self.bound):
