@@ -285,6 +285,8 @@ class Inference:
         elif upstream.status in _JUDGED and self.route.retryable and not self._grant.final:
             self._judging = Held(upstream, rest, self._added())
             upstream.sink = self._hold
+        elif not rest and upstream.framing > 0 and self.route.retryable and not self._grant.final:
+            upstream.sink = self._body_begins
         else:
             self._pass_on(upstream, rest)
 
@@ -327,6 +329,11 @@ class Inference:
     def upstream_drained(self) -> None: ...
 
     # Decisions and their ends.
+
+    def _body_begins(self, data: bytes) -> None:
+        """Of an answer in one piece: a head alone is not passed on, for as long as nothing was another host can still give the answer."""
+        if self._upstream is not None:
+            self._pass_on(self._upstream, data)
 
     def _hold(self, data: bytes) -> None:
         held, upstream = self._judging, self._upstream

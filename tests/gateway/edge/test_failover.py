@@ -43,6 +43,17 @@ async def half_a_head(connection: Connection, head: bytes, body: bytes) -> None:
     connection.reset()
 
 
+async def head_alone(connection: Connection, head: bytes, body: bytes) -> None:
+    await connection.send(JSON_HEAD % 2)
+    connection.reset()
+
+
+async def head_then_body(connection: Connection, head: bytes, body: bytes) -> None:
+    await connection.send(JSON_HEAD % len(body))
+    await connection.send(body[:3])
+    await connection.send(body[3:])
+
+
 async def garbage(connection: Connection, head: bytes, body: bytes) -> None:
     await connection.send(b"SSH-2.0-OpenSSH_9.2p1\r\n")
 
@@ -90,7 +101,7 @@ async def refusing(gate: Gateway, name: str) -> Node:
 
 @pytest.mark.parametrize(
     "script",
-    [dies, closes, half_a_head, half_an_error, garbage, switches, endless_head, contradicts, gzips],
+    [dies, closes, half_a_head, head_alone, half_an_error, garbage, switches, endless_head, contradicts, gzips],
     ids=lambda f: f.__name__,
 )
 async def test_what_fails_before_an_answer_is_tried_elsewhere(gate: Gateway, script: Script) -> None:
@@ -104,6 +115,17 @@ async def test_what_fails_before_an_answer_is_tried_elsewhere(gate: Gateway, scr
     await until(lambda: gate.control.outcomes == ["died", "served"], "both leases end")
     assert [ask.tried for ask in gate.control.asks] == [(), (0,)]
     assert len({ask.id for ask in gate.control.asks}) == 2
+
+
+async def test_an_answer_in_pieces_is_passed_on_whole(gate: Gateway) -> None:
+    """Its head waits for the first of its body, and nothing of it is lost."""
+    await gate.add("gpu1", head_then_body)
+    await gate.joined()
+
+    assert await asked(gate) == (200, PROMPT)
+    assert await asked(gate) == (200, PROMPT)
+    await until(lambda: gate.control.outcomes == ["served", "served"], "both leases end")
+    assert [done.received for done in gate.control.dones] == [len(PROMPT)] * 2
 
 
 @pytest.mark.parametrize(

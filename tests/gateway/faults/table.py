@@ -1,5 +1,6 @@
 """What goes wrong, and what the client sees of it: the tables of docs/reference/failures.md, which the tests execute."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -38,6 +39,12 @@ async def hangs(connection: Connection, _speech: Speech, _stream: bool) -> None:
 
 async def half_a_head(connection: Connection, _speech: Speech, _stream: bool) -> None:
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-")
+    connection.reset()
+
+
+async def head_alone(connection: Connection, _speech: Speech, _stream: bool) -> None:
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n")
+    await asyncio.sleep(0)
     connection.reset()
 
 
@@ -90,6 +97,7 @@ BEFORE = (
     Before("resets the connection", Sees.OTHER, Sees.UNAVAILABLE, resets),
     Before("closes the connection", Sees.OTHER, Sees.UNAVAILABLE, closes),
     Before("dies in the middle of the head", Sees.OTHER, Sees.UNAVAILABLE, half_a_head),
+    Before("dies behind the head of an answer in one piece", Sees.OTHER, Sees.UNAVAILABLE, head_alone),
     Before("answers what is no HTTP", Sees.OTHER, Sees.UNAVAILABLE, garbage),
     Before("answers with two lengths that contradict each other", Sees.OTHER, Sees.UNAVAILABLE, contradicts),
     Before("sends two answers at once", Sees.OTHER, Sees.UNAVAILABLE, says_it_twice),
