@@ -118,7 +118,9 @@ async def test_an_ask_says_how_long_the_client_waits(gate: Gateway) -> None:
         400,
         b'{"error":"X-Ollama-Timeout: \'soon\' is not a number of seconds"}',
     )
-    assert [ask.deadline for ask in gate.control.asks] == [2.5, 0.0]
+    first, second = (ask.deadline for ask in gate.control.asks)
+    assert 0 < first <= 2.5, "less what has passed until it was asked for"
+    assert second == 0.0
 
 
 async def test_a_second_try_does_not_make_the_client_more_patient(gate: Gateway) -> None:
@@ -137,8 +139,8 @@ async def test_a_second_try_does_not_make_the_client_more_patient(gate: Gateway)
 
     assert await client.answer() == (200, PROMPT)
     first, second = (ask.deadline for ask in gate.control.asks)
-    assert first == 2.5
-    assert 0 < second <= 2.49
+    assert 0 < second < first <= 2.5
+    assert second <= 2.49
 
 
 @pytest.mark.parametrize("value", [b"", b"-1", b"0", b"nan", b"inf", b"1e999", b"5s", b"\xff"])
