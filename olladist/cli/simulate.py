@@ -35,7 +35,7 @@ def simulate(
         Path | None, typer.Option(metavar="FILE", help="Requests as JSON lines, in place of made ones; - is stdin.")
     ] = None,
     suite: Annotated[
-        bool, typer.Option("--suite", help="Sixty fleets in place of one, from idle to overloaded.")
+        bool, typer.Option("--suite", help="Sixty-seven fleets in place of one, from idle to overloaded.")
     ] = False,
     samples: Annotated[
         int, typer.Option(min=1, max=100, help="How many of each fleet the suite takes the mean of, on all cores.")
@@ -46,7 +46,7 @@ def simulate(
     Prints the time to the first token, loads and slot use for each strategy and for the rules of other gateways, and how far each is from the least that is
     possible. Hosts load one model at a time, serve as many requests as they have slots, and evict as Ollama does. No host is needed.
 
-    With --suite it prints one row for each of sixty fleets, and fails where any rule is better than ours by more than 5 %. Where one seems to be, four times
+    With --suite it prints one row for each of sixty-seven fleets, and fails where any rule is better than ours by more than 5 %. Where one seems to be, four times
     as many samples are taken before that is said. Only --requests, --seed and --samples count then.
     """
     from dataclasses import replace
