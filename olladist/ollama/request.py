@@ -143,6 +143,12 @@ def runner_options(raw: bytes) -> str:
     return ",".join(f"{name}={bytes(options[name]).decode()}" for name in RUNNER_OPTIONS if name in options)
 
 
+def read_runner_options(spelled: str) -> dict[str, object]:
+    """The `options` that `runner_options` has spelled so; ValueError for what it can not have spelled."""
+    pairs = (each.partition("=") for each in spelled.split(",") if each)
+    return {name: msgspec.json.decode(value) for name, _, value in pairs}
+
+
 _NO_CONVERSATION = 0, False
 # What stands behind the last message.
 _NO_MORE = re.compile(rb"[ \t\r\n]*\][ \t\r\n]*")

@@ -58,9 +58,8 @@ class Adaptive:
         self._turn = 0
         self._owners = Owners()
         self._preloads = _OWN  # the last ticket of our own
-        self._failed: dict[
-            tuple[int, str], float
-        ] = {}  # when a machine has failed to load a model for requests to come
+        # When a machine has failed to load a model for requests to come.
+        self._failed: dict[tuple[int, str], float] = {}
 
     def fork(self) -> "Adaptive":
         """The same once more, to try a request on: whatever happens there happens to nobody."""

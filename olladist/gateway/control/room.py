@@ -6,6 +6,7 @@ import structlog
 from olladist.gateway.control.queue import Preloading
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.upstreams import Failed, Upstreams, fetch
+from olladist.ollama.request import read_runner_options
 
 # Ollama answers as soon as it has begun to unload. A node that does not is sent the request all the same, and chooses itself.
 WITHIN = 2.0
@@ -42,11 +43,10 @@ async def preload(roster: Roster, upstreams: Upstreams, load: Preloading) -> boo
     if backend is None or not load.model:
         return False
     try:
-        options = runner_options(load.options)
+        client, options = upstreams.unbounded(backend), read_runner_options(load.options)
         # What only embeds refuses to generate: 400 (server/routes.go, scheduleRunner's capabilities). Without input both only load.
         for path in ("/api/generate", "/api/embed"):
             body = msgspec.json.encode({"model": load.model, "options": options, "input": ""})
-            client = upstreams.unbounded(backend)
             answer = await fetch(client, "POST", path, content=body, bytes_max=_ANSWER_BYTES_MAX, within=LOADED_WITHIN)
             if answer.status != 400:
                 break
@@ -58,9 +58,3 @@ async def preload(roster: Roster, upstreams: Upstreams, load: Preloading) -> boo
         problem = str(failed)
     log.warning("model not loaded on another node", node=backend.node, model=load.model, problem=problem)
     return False
-
-
-def runner_options(spelled: str) -> dict[str, object]:
-    """The `options` of a request out of what ollama.request spells of them; ValueError for what it can not have spelled."""
-    pairs = (each.partition("=") for each in spelled.split(",") if each)
-    return {name: msgspec.json.decode(value) for name, _, value in pairs}

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from olladist.gateway.control.queue import Preloading
-from olladist.gateway.control.room import make_room, preload, runner_options
+from olladist.gateway.control.room import make_room, preload
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.control.upstreams import Upstreams
-from olladist.ollama.request import RUNNER_OPTIONS
-from olladist.ollama.request import runner_options as spell
+from olladist.ollama.request import RUNNER_OPTIONS, read_runner_options, runner_options
 from tests.gateway.control.nodes import CLOSE, Answer, Node, running
 
 LOADED: Answer = (200, {"done": True, "done_reason": "load"})
@@ -92,4 +91,4 @@ values = st.one_of(st.integers(-(2**31), 2**31), st.booleans(), st.none())
 def test_options_are_read_as_they_were_spelled(options: dict[str, object]) -> None:
     """Those that make another runner."""
     expected = {name: value for name, value in options.items() if name in RUNNER_OPTIONS}
-    assert runner_options(spell(json.dumps(options).encode())) == expected
+    assert read_runner_options(runner_options(json.dumps(options).encode())) == expected
