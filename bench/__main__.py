@@ -17,12 +17,17 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import faults, fleet, gateway, placement, python, queueing, soak, streams, tunnels
+from bench import faults, fleet, gateway, placement, python, queueing, rest, soak, streams, tunnels
 from olladist import is_compiled
 
 
 def the_gateway(only: list[str], size: str) -> str:
     return gateway.table(gateway.run(only, gateway.SIZES[size]))
+
+
+def the_rest(only: list[str], size: str) -> str:
+    sizes = rest.SIZES[size]
+    return rest.table(rest.run(only, sizes), sizes)
 
 
 def the_streams(only: list[str], size: str) -> str:
@@ -45,6 +50,7 @@ def the_placement(_: list[str], __: str) -> str:
 
 TABLES: dict[str, Callable[[list[str], str], str]] = {
     "gateway": the_gateway,
+    "rest": the_rest,
     "streams": the_streams,
     "queue": the_queue,
     "tunnels": lambda _, size: tunnels.table(tunnels.run(tunnels.SIZES[size])),

@@ -38,9 +38,12 @@ class Proxy:
         return cpu.tree(self.process.pid)
 
 
-def haproxy(directory: Path, port: int, backends: Sequence[int], workers: int, slots: int = 10_000) -> list[str]:
-    """Its statistics are read from `stats` in the directory."""
-    servers = "\n".join(f"  server b{n} 127.0.0.1:{b} maxconn {slots}" for n, b in enumerate(backends))
+def haproxy(
+    directory: Path, port: int, backends: Sequence[int], workers: int, slots: int = 10_000, *, checks: bool = False
+) -> list[str]:
+    """Its statistics are read from `stats` in the directory; with `checks` it asks each backend for its version every two seconds."""
+    check = "check inter 2s " if checks else ""
+    servers = "\n".join(f"  server b{n} 127.0.0.1:{b} {check}maxconn {slots}" for n, b in enumerate(backends))
     config = f"""global
   maxconn 11000
   no strict-limits
@@ -59,6 +62,7 @@ frontend f
 backend b
   balance roundrobin
   http-reuse always
+  {"option httpchk GET /api/version" if checks else ""}
 {servers}
 """
     (directory / "haproxy.cfg").write_text(config)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("table", ["gateway", "streams", "queue", "tunnels", "faults", "python"])
+@pytest.mark.parametrize("table", ["gateway", "rest", "streams", "queue", "tunnels", "faults", "python"])
 def test_a_table_can_be_made(table: str) -> None:
     """A table is measured with olladist alone, every answer is whole, and no figure is missing."""
     words = [sys.executable, "-m", "bench", table, "--tiny", "--only", "olladist"]

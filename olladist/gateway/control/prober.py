@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Change, Roster
-from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.control.watch import Pace, Reading, Sift, Watch, Way
 from olladist.scheduling.health import State
 
@@ -28,7 +27,6 @@ class Prober:
     def __init__(
         self,
         roster: Roster,
-        upstreams: Upstreams,
         tasks: asyncio.TaskGroup,
         *,
         way: Way | None = None,
@@ -37,7 +35,6 @@ class Prober:
     ) -> None:
         self.roster = roster
         self.sift: Sift = lambda _, rows: rows  # what each listing goes through
-        self.upstreams = upstreams
         self._group = tasks
         self._way = way or Way()
         self._pace = pace or Pace()
@@ -94,8 +91,7 @@ class Prober:
         if change.after is None:
             self._watched.pop(number).task.cancel()
         elif change.before is None:
-            client = self.upstreams.client(change.backend)
-            watch = Watch(change.backend, client, self.roster, self._pace, self._way, self._jitter, self._sifted)
+            watch = Watch(change.backend, self.roster, self._pace, self._way, self._jitter, self._sifted)
             self._watched[number] = _Watched(watch, self._group.create_task(watch.run()))
         elif change.after.health.wants_recheck and not change.before.health.wants_recheck:
             self._watched[number].watch.hurry.set()

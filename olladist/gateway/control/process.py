@@ -73,9 +73,9 @@ async def serve(
         roster = Roster(now, declared.now.serving)
         upstreams = Upstreams(roster)
         tunnels = Tunnels(roster, connections, unattended, tasks)
-        prober = Prober(roster, upstreams, tasks, way=Way(tunnels.problem, tunnels.opening), pace=pace)
+        prober = Prober(roster, tasks, way=Way(tunnels.problem, tunnels.opening), pace=pace)
         roster.listeners.append(lambda change: None if tunnels.opening(change.backend) else _report(change))
-        parts = assemble(settings, declared, keys, state, prober, HostStores(connections, declared))
+        parts = assemble(settings, declared, keys, state, prober, upstreams, HostStores(connections, declared))
         tunnels.busy = lambda number: number in parts.dispatcher.ledger.in_flight or upstreams.streams[number] > 0
         parts.cache.open(state_path(Path(settings.inventory), "cache"))
         parts.reload.apply()
@@ -102,10 +102,16 @@ async def serve(
 
 
 def assemble(
-    settings: Settings, declared: Declared, keys: Keys, state: sqlite3.Connection, prober: Prober, stores: HostStores
+    settings: Settings,
+    declared: Declared,
+    keys: Keys,
+    state: sqlite3.Connection,
+    prober: Prober,
+    upstreams: Upstreams,
+    stores: HostStores,
 ) -> Parts:
     """What decides and answers, put together around what watches."""
-    roster, upstreams, now = prober.roster, prober.upstreams, prober.roster.now
+    roster, now = prober.roster, prober.roster.now
     pending = Pending(state, upstreams, prober)
     prober.sift = pending.sift
     cache = _cache(settings, declared, roster)

@@ -112,13 +112,13 @@ class Roster:
         """After its /api/tags was read."""
         if seen := self.seen.get(number):
             now = replace(seen, tags=tags, tags_read=self.now(), health=health.listed(seen.health, ""))
-            self._set(number, _indexed(now))
+            self._set(number, now if tags is seen.tags else _indexed(now))
 
     def loaded(self, number: int, rows: tuple[Row, ...], clock: float | None = None) -> None:
         """After its /api/ps was read, with the time of its own clock."""
         if seen := self.seen.get(number):
             now = replace(seen, loaded=rows, loaded_read=self.now(), clock=clock, loaded_problem="")
-            self._set(number, _indexed(now))
+            self._set(number, now if rows is seen.loaded else _indexed(now))
 
     def loaded_failed(self, number: int, problem: str) -> None:
         """/api/ps says where a model is warm, not whether a backend works: a failure is shown, and takes nothing away."""

@@ -20,15 +20,12 @@ async def serve_api(
 ) -> None:
     """Serves until `stop` is set; `ready` is called once both sockets answer."""
     paths = (settings.operator_socket, settings.api_socket)
-    servers = [_Server(_config(named(app, path))) for path in paths]
+    servers = [_Server(_config(named(app, path)), stop) for path in paths]
     async with asyncio.TaskGroup() as tasks:
         for server, path in zip(servers, paths, strict=True):
             tasks.create_task(server.serve([_listen(Path(path))]))
             await server.listening.wait()
         ready()
-        await stop.wait()
-        for server in servers:
-            server.should_exit = True
 
 
 def named(app: ASGIApp, path: str) -> ASGIApp:
@@ -57,11 +54,19 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its hold on signals, for the process has its own."""
+    """uvicorn without its hold on signals, for the process has its own; it ends when `stop` is set, and looks up once a second."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._stop = stop
+
+    async def main_loop(self) -> None:
+        """Uvicorn's own wakes up ten times a second to ask whether to end; a second is what its Date header needs."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), 1)
+            self.should_exit = self._stop.is_set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -46,6 +46,16 @@ class Shower:
             return refused
         key = split_name(model).key
         await self._look_again(key)
+        missing: list[int] = []
+        try:
+            return await self._first_answer(route, model, body, missing)
+        finally:  # not before: what they list would count again
+            for number in missing:
+                self._parts.prober.check_tags(number)
+
+    async def _first_answer(self, route: Route, model: str, body: bytes, missing: list[int]) -> Response:
+        """`missing` gets those that have not got the model, although they listed it."""
+        key = split_name(model).key
         tried: list[int] = []
         failed: Response | None = None
         for backend in self._asked(model, key):
@@ -58,7 +68,7 @@ class Shower:
                 break
             if answer.status == 404:
                 self._parts.roster.forget(backend.id, key)
-                self._parts.prober.check_tags(backend.id)
+                missing.append(backend.id)
             elif answer.status < 500:
                 return self._said(as_it_is(answer, backend.node), backend, key, tried[:-1])
             else:

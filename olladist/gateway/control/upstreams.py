@@ -1,4 +1,4 @@
-"""The control process's own HTTP connections to backends: for probes, and for answers that come from one of them."""
+"""The control process's own HTTP connections to backends, for answers that come from one of them; what is asked again and again is in questions.py."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.roster import Change, Roster
 from olladist.host.api import NO_TLS
 
-# Probes, listings and a few shows at a time; a client's inference goes through a worker, never through here.
+# A few shows at a time; a client's inference goes through a worker, never through here.
 _LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=4, keepalive_expiry=60.0)
 # What changes a host is asked on a connection of its own, made for it: none has gone stale, and a hundred pulls that take hours
 # keep no probe waiting.

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
-
-import httpx
 
 from olladist.gateway.control import answers
 from olladist.gateway.control.answers import BadAnswer, Row
 from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.questions import Questions
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.control.upstreams import Answered, Failed, fetch
+from olladist.gateway.control.upstreams import Answered, Failed
 from olladist.scheduling import health
 from olladist.scheduling.health import State
 
@@ -80,7 +80,6 @@ class Watch:
     def __init__(
         self,
         backend: Backend,
-        client: httpx.AsyncClient,
         roster: Roster,
         pace: Pace,
         way: Way,
@@ -92,12 +91,15 @@ class Watch:
         self.tags = Reading(self._read_tags)
         self.loaded = Reading(self._read_loaded)
         self._backend = backend
-        self._client = client
+        self._questions = Questions(backend)
         self._roster = roster
         self._pace = pace
         self._way = way
         self._jitter = jitter
         self._sift = sift
+        # Most of the time it is the same as the last time, byte for byte.
+        self._rows_of_tags = lru_cache(1)(answers.read_tags)
+        self._rows_of_loaded = lru_cache(1)(answers.read_loaded)
 
     async def run(self) -> None:
         try:
@@ -108,6 +110,7 @@ class Watch:
         finally:
             self.tags.stop()
             self.loaded.stop()
+            self._questions.close()
 
     async def _probe_for_ever(self) -> None:
         number = self._backend.id
@@ -158,7 +161,7 @@ class Watch:
     async def _read_tags(self) -> None:
         try:
             answer = await self._get("/api/tags", answers.LISTING_BYTES_MAX, self._pace.listing_timeout)
-            rows = answers.read_tags(answer.body)
+            rows = self._rows_of_tags(answer.body)
             if self._backend.id in self._roster.backends:
                 self._roster.listed(self._backend.id, self._sift(self._backend, rows))
         except Failed as failure:
@@ -169,14 +172,14 @@ class Watch:
     async def _read_loaded(self) -> None:
         try:
             answer = await self._get("/api/ps", answers.LISTING_BYTES_MAX, self._pace.listing_timeout)
-            self._roster.loaded(self._backend.id, answers.read_loaded(answer.body), answers.read_date(answer.date))
+            self._roster.loaded(self._backend.id, self._rows_of_loaded(answer.body), answers.read_date(answer.date))
         except Failed as failure:
             self._roster.loaded_failed(self._backend.id, f"cannot list what is loaded: {failure}")
         except BadAnswer as bad:
             self._roster.loaded_failed(self._backend.id, f"cannot list what is loaded: its answer {bad}")
 
     async def _get(self, path: str, bytes_max: int, within: float) -> Answered:
-        answer = await fetch(self._client, "GET", path, bytes_max=bytes_max, within=within)
+        answer = await self._questions.get(path, bytes_max=bytes_max, within=within)
         if answer.status != 200:
             raise Failed(f"{path} answered {answer.status}{_MEANING.get(answer.status, '')}")
         return answer

@@ -58,9 +58,9 @@ async def gateway(
     with state_file() as state, TemporaryDirectory() as scratch:
         roster = Roster(now, said.now.serving)
         async with task_group() as tasks:
-            prober = Prober(roster, Upstreams(roster), tasks)
+            prober = Prober(roster, tasks)
             stores = HostStores(Connections(state=Path(scratch)), said)
-            parts = assemble(document, said, keys, state, prober, stores)
+            parts = assemble(document, said, keys, state, prober, Upstreams(roster), stores)
             yield parts
             await parts.cache.close()
             await stores.close()

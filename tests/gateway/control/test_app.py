@@ -54,10 +54,11 @@ async def gateway(*nodes: Node) -> AsyncIterator[Gateway]:
     upstreams = Upstreams(roster)
     with TemporaryDirectory() as scratch, closing(open_state(Path(scratch) / "state.sqlite3")) as state:
         async with task_group() as tasks:
-            prober = Prober(roster, upstreams, tasks, pace=ONCE)
+            prober = Prober(roster, tasks, pace=ONCE)
             said = declared('[hosts.gpu1]\nollama = "0.9.0"\n[gateway]\nstrategy = "round-robin"\n')
             settings = Settings(run_dir="/run/x", inventory="inventory.toml")
-            parts = assemble(settings, said, Keys(), state, prober, HostStores(Connections(state=Path(scratch)), said))
+            stores = HostStores(Connections(state=Path(scratch)), said)
+            parts = assemble(settings, said, Keys(), state, prober, upstreams, stores)
             roster.swap([node.backend(n, f"gpu{n + 1}", slots=2) for n, node in enumerate(nodes)])
             await prober.wait_first(10)
             transport = httpx.ASGITransport(make_app(parts))

@@ -11,7 +11,6 @@ import pytest
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Roster, Seen
-from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.control.watch import Pace, Way
 from olladist.ollama.names import parse_name
 from olladist.scheduling.health import State
@@ -38,13 +37,11 @@ class Probed:
 @asynccontextmanager
 async def probing(*backends: Backend, pace: Pace = FAST, way: Way | None = None) -> AsyncIterator[Probed]:
     roster = Roster(time.monotonic)
-    upstreams = Upstreams(roster)
     async with task_group() as tasks:
-        prober = Prober(roster, upstreams, tasks, pace=pace, way=way)
+        prober = Prober(roster, tasks, pace=pace, way=way)
         roster.swap(backends)
         await prober.wait_first(10)
         yield Probed(roster, prober)
-    await upstreams.close()
 
 
 async def test_a_backend_is_up_with_its_models_known() -> None:
@@ -74,7 +71,7 @@ async def test_a_tunnel_is_asked_under_a_loopback_name(tmp_path: Path) -> None:
     ("answer", "why"),
     [
         (HANG, "no answer to /api/version within 0.3 s"),
-        (CLOSE, "does not speak HTTP"),
+        (CLOSE, "closed the connection without an answer"),
         (Raw(b"SSH-2.0-OpenSSH_9.2\r\n"), "does not speak HTTP"),
         (Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nshort"), "before its answer was whole"),
         (Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70000), "more than 65536 bytes"),
@@ -130,15 +127,13 @@ async def test_a_way_that_is_being_opened_is_waited_for(tmp_path: Path) -> None:
     probes.clear()
     way = Way(problem=problem, opening=lambda _: True)
     roster = Roster(time.monotonic)
-    upstreams = Upstreams(roster)
     async with task_group() as tasks:
-        prober = Prober(roster, upstreams, tasks, pace=ONCE, way=way)
+        prober = Prober(roster, tasks, pace=ONCE, way=way)
         roster.swap([node.backend()])
         await wait_until(lambda: len(probes) > 1, "a second try")
         async with running(node):
             await prober.wait_first(10)
             assert roster.seen[0].state is State.UP
-    await upstreams.close()
 
 
 async def test_a_killed_node_goes_down_and_comes_back() -> None:
@@ -233,12 +228,10 @@ async def test_one_that_hangs_delays_nobody() -> None:
     async with running(good, bad):
         backends = [(bad if n % 2 else good).backend(n, f"gpu{n}") for n in range(100)]
         roster = Roster(time.monotonic)
-        upstreams = Upstreams(roster)
         async with task_group() as tasks:
-            Prober(roster, upstreams, tasks, pace=patient)
+            Prober(roster, tasks, pace=patient)
             roster.swap(backends)
             await wait_until(lambda: len(roster.live()) == 50, "the good ones")
-        await upstreams.close()
 
 
 async def test_waiting_for_the_first_answers_is_bounded() -> None:
@@ -246,14 +239,12 @@ async def test_waiting_for_the_first_answers_is_bounded() -> None:
     node = Node({"/api/version": HANG})
     async with running(node), task_group() as tasks:
         roster = Roster(time.monotonic)
-        upstreams = Upstreams(roster)
-        prober = Prober(roster, upstreams, tasks, pace=replace(ONCE, probe_timeout=60))
+        prober = Prober(roster, tasks, pace=replace(ONCE, probe_timeout=60))
         roster.swap([node.backend()])
 
         await prober.wait_first(0.05)
 
         assert roster.seen[0].state is State.DOWN
-    await upstreams.close()
 
 
 async def test_a_refresh_reads_what_is_old_and_waits_for_nobody_long() -> None:

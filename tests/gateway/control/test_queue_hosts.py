@@ -12,7 +12,6 @@ from olladist.gateway.control.learned import SETTLES
 from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.prober import Prober
 from olladist.gateway.control.roster import Roster
-from olladist.gateway.control.upstreams import Upstreams
 from olladist.gateway.lease import Ask, Done, First, Grant, Hello, Refuse, Table
 from olladist.inventory.model import Strategy
 from tests.gateway.control.nodes import FAST, Node, loaded, running, tag, task_group, wait_until
@@ -34,8 +33,8 @@ class Fleet:
     def now(self) -> float:
         return time.monotonic() + self.later
 
-    async def start(self, tasks: asyncio.TaskGroup, upstreams: Upstreams) -> None:
-        prober = Prober(self.roster, upstreams, tasks, pace=FAST)
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        prober = Prober(self.roster, tasks, pace=FAST)
         self.roster.swap([node.backend(number, f"gpu{number}") for number, node in enumerate(self.nodes)])
         await prober.wait_first(10)
         server = LeaseServer(self.dispatcher, lambda: prober.refresh_tags(older_than=1.0, within=1.0))
@@ -58,17 +57,14 @@ class Fleet:
 @pytest.fixture
 async def fleet(run_dir: Path) -> AsyncIterator[Fleet]:
     fleet = Fleet(run_dir / "lease.sock")
-    upstreams = Upstreams(fleet.roster)
     fleet.nodes[0].holds(tag("tiny:latest"))
     fleet.nodes[1].holds(tag("other:latest", "b" * 64))
-    async with running(*fleet.nodes):
-        async with task_group() as tasks:
-            await fleet.start(tasks, upstreams)
-            try:
-                yield fleet
-            finally:
-                fleet.worker.writer.close()
-        await upstreams.close()
+    async with running(*fleet.nodes), task_group() as tasks:
+        await fleet.start(tasks)
+        try:
+            yield fleet
+        finally:
+            fleet.worker.writer.close()
 
 
 async def test_who_waits_for_a_model_that_is_deleted_hears_so(fleet: Fleet) -> None:

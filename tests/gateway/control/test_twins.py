@@ -36,7 +36,7 @@ async def looking(*nodes: Node) -> AsyncIterator[list[Mapping[str, str]]]:
     upstreams = Upstreams(roster)
     async with running(*nodes):
         async with task_group() as tasks:
-            prober = Prober(roster, upstreams, tasks, pace=FAST)
+            prober = Prober(roster, tasks, pace=FAST)
             roster.swap([node.backend(number, f"gpu{number}") for number, node in enumerate(nodes)])
             await prober.wait_first(10)
             looks = tasks.create_task(Twins(roster, upstreams, found.append).run())

@@ -8,9 +8,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 
-import httptools
-
 from olladist.gateway.control.backends import Backend
+from olladist.gateway.control.response_reader import ResponseReader
 from olladist.gateway.control.upstreams import CONNECT_SECONDS, Answered, Failed
 
 # The answer is empty or one line; more than this is no Ollama's.
@@ -82,49 +81,12 @@ async def _send(writer: asyncio.StreamWriter, head: bytes, pieces: AsyncIterator
     await writer.drain()
 
 
-class _Reading:
-    """What httptools calls back."""
-
-    def __init__(self) -> None:
-        self.content_type = ""
-        self.body = bytearray()
-        self.framed = False  # it says where it ends
-        self.head = False
-        self.whole = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"content-type":
-            self.content_type = value.decode("latin-1")
-        self.framed = self.framed or name.lower() in {b"content-length", b"transfer-encoding"}
-
-    def on_headers_complete(self) -> None:
-        self.head = True
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        self.whole = True
-
-
 async def _answer(reader: asyncio.StreamReader) -> Answered:
-    reading = _Reading()
-    parser = httptools.HttpResponseParser(reading)
+    response = ResponseReader(_ANSWER_BYTES_MAX)
     try:
-        while not reading.whole:
-            data = await reader.read(65536)
-            if not data:
-                break
-            parser.feed_data(data)
-            if len(reading.body) > _ANSWER_BYTES_MAX:
-                raise Failed(f"answered more than {_ANSWER_BYTES_MAX} bytes")
-    except httptools.HttpParserError as error:
-        raise Failed(f"does not speak HTTP as it should ({error})") from error
+        while data := await reader.read(65536):
+            if (answered := response.feed(data)) is not None:
+                return answered
     except OSError as error:
         raise Failed("lost the connection") from error
-    status = parser.get_status_code()
-    if not reading.head or (reading.framed and not reading.whole):
-        raise Failed("closed the connection")
-    if not 200 <= status <= 599:
-        raise Failed(f"answered with the status {status}")
-    return Answered(status, reading.content_type, bytes(reading.body))
+    return response.ended()

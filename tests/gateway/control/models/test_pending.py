@@ -60,7 +60,7 @@ async def test_deeds_outlive_the_process(path: Path) -> None:
     roster = Roster(time.monotonic)
     async with task_group() as tasks:
         upstreams = Upstreams(roster)
-        prober = Prober(roster, upstreams, tasks)
+        prober = Prober(roster, tasks)
         with closing(open_state(path)) as state:
             pending = Pending(state, upstreams, prober)
             pending.add(Deed("gpu1", "a", "c"))
