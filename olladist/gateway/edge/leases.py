@@ -9,7 +9,7 @@ from typing import cast
 import structlog
 
 from olladist.gateway.edge.backends import Asker, Backend, Backends, Kind, Lent, key_of, place
-from olladist.gateway.edge.spare import IDLE_SECONDS, Spare
+from olladist.gateway.edge.spare import IDLE_SECONDS, TELL_SECONDS, TELL_USES, Spare
 from olladist.gateway.lease import (
     RETURNED,
     Access,
@@ -61,7 +61,9 @@ class Leases(asyncio.Protocol):
         self._spare = Spare()
         self._lent: dict[int, Lent] = {}  # all that may be used again, idle or not
         self._used: list[Lent] = []  # there is something to tell of them
+        self._uses = 0  # since it was told
         self._sweeping = False
+        self._told_at = 0.0
         self.ended = asyncio.Event()
         # Of the time without one: who waits for a slot, by model, in the order in which they came.
         self._alone: dict[str, dict[int, Asker]] = {}
@@ -115,6 +117,7 @@ class Leases(asyncio.Protocol):
             if outcome == "served" and status == 200 and self._transport is not None and self._spare.put(lent, now):
                 if not lent.uses:
                     self._used.append(lent)
+                self._uses += 1
                 lent.uses.append(Use(first_byte, duration, received, usage, asker.near))
                 self._look_after_spare()
                 return
@@ -147,11 +150,14 @@ class Leases(asyncio.Protocol):
 
     def _sweep(self) -> None:
         self._sweeping = False
-        self._give_back(self._spare.old(asyncio.get_running_loop().time()))
-        for lent in self._used:
-            self._tell(lent)
-        self._used.clear()
-        if self._spare:
+        now = asyncio.get_running_loop().time()
+        self._give_back(self._spare.old(now))
+        if self._uses >= TELL_USES or now - self._told_at >= TELL_SECONDS:
+            self._uses, self._told_at = 0, now
+            for lent in self._used:
+                self._tell(lent)
+            self._used.clear()
+        if self._spare or self._used:
             self._look_after_spare()
         self._flush()
 

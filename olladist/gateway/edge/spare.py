@@ -11,9 +11,12 @@ from typing import Final
 
 from olladist.gateway.edge.backends import Kind, Lent
 
-# Who asks one thing after the other asks again within it. What a lease was used for is told as often: together it costs a third
-# of what it does one by one.
+# Who asks one thing after the other asks again within it.
 IDLE_SECONDS: Final = 0.05
+# What leases that go on were used for is told as often, all together: each time the control process has to be woken up. But not of so
+# many that it takes up a millisecond.
+TELL_SECONDS: Final = 0.25
+TELL_USES: Final = 200
 
 
 class Spare:
