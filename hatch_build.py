@@ -31,6 +31,7 @@ class Compiled(BuildHookInterface[Any]):
         try:
             built = self._built(Path(self.place.name))
         except subprocess.CalledProcessError as failed:
+            self.place.cleanup()
             print(failed.stdout)  # seen with `pip install -v`
             self.app.display_warning("olladist was not compiled, for the reason above: the gateway will be interpreted")
             return

@@ -15,12 +15,6 @@ class Free:
         self._heap: list[tuple[float, int]] = []  # those of `_seconds`, among others that do not count any more
         self._seconds: dict[int, float] = {}
 
-    def __len__(self) -> int:
-        return len(self._seconds)
-
-    def __contains__(self, number: object) -> bool:
-        return number in self._seconds
-
     def copied(self) -> "Free":
         free = Free()
         free._heap = list(self._heap)
