@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route as WebRoute
 
 from olladist.gateway.control import fallback
-from olladist.gateway.control.cache_file import Answer, CacheFile, Entry
+from olladist.gateway.control.cache_file import Answer, CacheFile, Entry, Kept
 from olladist.gateway.control.web import error_response, response
 from olladist.gateway.lease import Keep
 from olladist.inventory.model import Gateway
@@ -58,8 +58,9 @@ class Cache:
         self._wall = wall
         self._file: CacheFile | None = None
         self._thread = ThreadPoolExecutor(1, "kept answers")
-        self._writing: set[asyncio.Future[None]] = set()
-        self._pending = 0
+        self._writing: asyncio.Future[None] | None = None
+        self._coming: list[Kept] = []  # when what is being written is written
+        self._pending = 0  # bytes of both
         self._works = True  # the file
         self._cleared = 0  # how often
         self._swept = 0.0  # when what is too old was looked for
@@ -117,12 +118,16 @@ class Cache:
         evicted = self._make_room(entry)
         answer = Answer(keep.content_type, keep.body, entry.stored)
         self._pending += size
-        writing = asyncio.get_running_loop().run_in_executor(
-            self._thread, self._file.put, entry, keep.key, keep.model, answer, evicted
-        )
-        self._writing.add(writing)
+        self._coming.append(Kept(entry, keep.key, keep.model, answer, evicted))
+        if self._writing is None:
+            self._write(self._file)
+
+    def _write(self, file: CacheFile) -> None:
+        """All that came while others were written, in one go: a transaction takes the time of ten answers."""
+        written, self._coming = self._coming, []
+        self._writing = asyncio.get_running_loop().run_in_executor(self._thread, file.put, written)
         cleared = self._cleared
-        writing.add_done_callback(lambda done: self._written(done, entry, cleared))
+        self._writing.add_done_callback(lambda done: self._written(done, file, written, cleared))
 
     async def read(self, digest: str) -> Answer | None:
         """None where it has gone since."""
@@ -155,6 +160,8 @@ class Cache:
         self._entries.clear()
         self.bytes = 0
         self._cleared += 1
+        self._pending -= sum(kept.entry.size for kept in self._coming)
+        self._coming.clear()
         if self._file is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._file.clear)
         return count
@@ -165,8 +172,8 @@ class Cache:
 
     async def close(self) -> None:
         """What is being written is written first."""
-        if self._writing:
-            await asyncio.wait(self._writing)
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
         if self._file is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
         self._thread.shutdown()
@@ -186,35 +193,38 @@ class Cache:
             gone.append(digest)
         return gone
 
-    def _written(self, done: asyncio.Future[None], entry: Entry, cleared: int) -> None:
-        self._writing.discard(done)
-        self._pending -= entry.size
+    def _written(self, done: asyncio.Future[None], file: CacheFile, written: Sequence[Kept], cleared: int) -> None:
+        self._writing = None
+        self._pending -= sum(kept.entry.size for kept in written)
+        if self._coming:
+            self._write(file)
         error = done.exception()
         if isinstance(error, OSError):
-            self._failed(error)
+            self._failed(error, len(written))
             return
         if error is not None:
             raise error
         self._works = True
         if cleared != self._cleared:
-            return  # everything was cleared after it
-        self._forget(entry.digest)
-        self._entries[entry.digest] = entry
-        self.bytes += entry.size
-        self.stored += 1
-        self.on_stored()
+            return  # everything was cleared after them
+        for entry in (kept.entry for kept in written):
+            self._forget(entry.digest)
+            self._entries[entry.digest] = entry
+            self.bytes += entry.size
+            self.stored += 1
+            self.on_stored()
 
     def _forget(self, digest: str) -> None:
         entry = self._entries.pop(digest, None)
         if entry is not None:
             self.bytes -= entry.size
 
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, error: OSError, answers: int = 1) -> None:
         """Said once, until it works again."""
         if self._works:
             log.warning("answers cannot be kept", problem=str(error))
         self._works = False
-        self.dropped += 1
+        self.dropped += answers
 
     def _is_old(self, entry: Entry) -> bool:
         """Or of a time that has not come yet: the clock was wrong when it was stored."""

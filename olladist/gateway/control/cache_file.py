@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -43,6 +43,16 @@ class Answer(NamedTuple):
     stored: float
 
 
+class Kept(NamedTuple):
+    """`evicted` are digests of answers that make room for it."""
+
+    entry: Entry
+    key: str
+    model: str
+    answer: Answer
+    evicted: Sequence[str]
+
+
 class CacheFile:
     """Every method but `open` is for one thread alone. OSError where nothing can be written; a damaged file is no error."""
 
@@ -54,26 +64,18 @@ class CacheFile:
         """What there is, the one that was used longest ago first."""
         return self._whole(_entries)
 
-    def put(self, entry: Entry, key: str, model: str, answer: Answer, evicted: Iterable[str]) -> None:
-        """In the place of what was there under this digest; `evicted` make room for it."""
+    def put(self, answers: Sequence[Kept]) -> None:
+        """Each in the place of what was there under its digest; all of them, or where it fails none."""
 
         def put(database: sqlite3.Connection) -> None:
             with database:
-                database.executemany("DELETE FROM answers WHERE digest = ?", [(digest,) for digest in evicted])
-                database.execute(
-                    "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        entry.digest,
-                        key,
-                        model,
-                        entry.contents,
-                        answer.content_type,
-                        answer.body,
-                        entry.size,
-                        entry.stored,
-                        entry.stored,
-                    ),
-                )
+                for entry, key, model, answer, evicted in answers:
+                    database.executemany("DELETE FROM answers WHERE digest = ?", [(digest,) for digest in evicted])
+                    row = (entry.digest, key, model, entry.contents, answer.content_type, answer.body)
+                    database.execute(
+                        "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        (*row, entry.size, entry.stored, entry.stored),
+                    )
 
         self._whole(put)
 

@@ -17,7 +17,8 @@ class Questions:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._fields = f"Host: {backend.url.removeprefix('http://')}\r\nUser-Agent: olladist/{__version__}\r\n"
+        host = backend.url.removeprefix("http://")
+        self._fields = f"Host: {host}\r\nUser-Agent: olladist/{__version__}\r\nAccept-Encoding: identity\r\n"
         self._idle: list[_Connection] = []
 
     async def get(self, path: str, *, bytes_max: int, within: float) -> Answered:
@@ -68,8 +69,8 @@ class Questions:
                     await loop.create_connection(lambda: connection, host.strip("[]"), int(port))
         except TimeoutError:
             raise Failed(f"no connection within {CONNECT_SECONDS:g} s") from None
-        except OSError as error:
-            raise Failed(f"no connection ({error.strerror or error})") from error
+        except (OSError, ValueError) as error:  # a name with a label of 64 characters is no OSError
+            raise Failed(f"no connection ({getattr(error, 'strerror', '') or error})") from error
         return connection
 
 

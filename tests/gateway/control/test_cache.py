@@ -129,7 +129,7 @@ async def test_what_nobody_expects_is_not_kept(tmp_path: Path) -> None:
         assert cache.expect(digest(2), A)
         cache.keep(Keep(digest(2), "", "tiny", "application/json", b"x" * 5000))
 
-        assert (len(cache._writing), cache.dropped, len(cache)) == (0, 1, 0)
+        assert (cache._writing, cache.dropped, len(cache)) == (None, 1, 0)
 
 
 async def test_two_contents_at_once(tmp_path: Path) -> None:
@@ -224,6 +224,35 @@ async def test_without_a_place_to_write(tmp_path: Path) -> None:
         assert await read(cache, 2) == b"{}"
 
 
+async def test_many_at_once(tmp_path: Path) -> None:
+    """Those that come while others are written are written after them, and closing waits for all."""
+    path, told = tmp_path / "kept", list[int]()
+    async with opened(path) as cache:
+        cache.on_stored = lambda: told.append(len(cache))
+        for number in range(50):
+            assert cache.expect(digest(number), A)
+            cache.keep(Keep(digest(number), "", "tiny", "application/json", b"%d" % number))
+    assert told == list(range(1, 51))
+    async with opened(path) as cache:
+        assert [await read(cache, number) for number in range(50)] == [b"%d" % number for number in range(50)]
+
+
+async def test_what_cannot_be_written_is_counted(tmp_path: Path) -> None:
+    """Each of them, and it is tried again with those that come next."""
+    path = tmp_path / "nowhere" / "kept"
+    async with opened(path) as cache:
+        before = cache.dropped
+        for number in range(5):
+            assert cache.expect(digest(number), A)
+            cache.keep(Keep(digest(number), "", "tiny", "application/json", b"{}"))
+        await wait_until(lambda: not cache._writing, "the disk")
+        assert (cache.dropped - before, len(cache), cache._pending) == (5, 0, 0)
+
+        path.parent.mkdir()
+        await keep(cache, 9)
+        assert len(cache) == 1
+
+
 async def test_clearing(tmp_path: Path) -> None:
     """Everything goes, what is just being written too."""
     path = tmp_path / "kept"
@@ -232,11 +261,16 @@ async def test_clearing(tmp_path: Path) -> None:
         assert cache.expect(digest(2), A)
         cache.keep(Keep(digest(2), "", "tiny", "application/json", b"{}"))
 
+        assert cache.expect(digest(3), A)
+        cache.keep(Keep(digest(3), "", "tiny", "application/json", b"{}"))
+
         assert await cache.clear() == 1
         assert (len(cache), cache.bytes) == (0, 0)
         assert await read(cache, 2) is None
+        await keep(cache, 4)
+        assert len(cache) == 1
     async with opened(path) as cache:
-        assert len(cache) == 0
+        assert [cache.has(digest(number), frozenset()) for number in range(1, 5)] == [False, False, False, True]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -134,6 +135,15 @@ async def test_nobody_there() -> None:
         await ask(Questions(node.backend()))
 
     assert not failed.value.silent
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "a..b", "nowhere.invalid"])
+async def test_a_name_that_is_none(name: str) -> None:
+    """Whatever a resolver says of it."""
+    backend = replace(Node(port=1).backend(), address=f"{name}:1")
+
+    with pytest.raises(Failed, match="no connection"):
+        await ask(Questions(backend))
 
 
 async def test_an_answer_that_is_none() -> None:

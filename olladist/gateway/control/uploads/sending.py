@@ -27,8 +27,8 @@ async def send(backend: Backend, path: str, pieces: AsyncIterator[bytes], length
             reader, writer = await _connect(backend)
     except TimeoutError:
         raise Failed(f"no connection within {CONNECT_SECONDS:g} s") from None
-    except OSError as error:
-        raise Failed(f"no connection ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # a name with a label of 64 characters is no OSError
+        raise Failed(f"no connection ({getattr(error, 'strerror', '') or error})") from error
     answer = asyncio.ensure_future(_answer(reader))
     sending = asyncio.ensure_future(_send(writer, _head(backend, path, length), pieces, chunked=length is None))
     try:
