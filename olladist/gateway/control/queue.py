@@ -362,7 +362,8 @@ class Queue:
     def _learn(self, backend: Backend, before: Seen | None, after: Seen) -> None:
         if self._contents(after) != self._listed.get(backend.id):
             self._hold({backend.id: after})
-        read = before is None or before.loaded is not after.loaded
+        # What was listed may be the same, and what we have done since is not in it.
+        read = before is None or before.loaded_read != after.loaded_read
         if read or before is None or before.tags is not after.tags:
             loaded = {self._content(row, after): row for row in after.loaded}
             if read and self._counts:

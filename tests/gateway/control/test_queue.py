@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from olladist.gateway.control.answers import Row
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.learned import End
@@ -76,6 +78,22 @@ def test_a_second_request_waits_for_the_slot_of_the_first() -> None:
     fleet.end(1)
     assert fleet.places == [(1, 0), (2, 0)]
     assert [each.loads for each in fleet.granted] == [True, True]  # nobody has said that a first byte came
+
+
+@pytest.mark.parametrize("rows", [(), (row("other", B),)])
+def test_a_listing_that_is_the_same_again_says_what_is_gone(rows: tuple[Row, ...]) -> None:
+    """A model that was loaded and unloaded between two listings is in neither of them, and they may be equal byte for byte."""
+    fleet = Fleet(tiny=A, other=B)
+    fleet.roster.loaded(0, rows)
+    fleet.ask(1, "tiny")
+    fleet.queue.started(1, 1)
+    fleet.end(1)
+    assert fleet.queue.loaded(key("tiny")) == [0]
+
+    fleet.clock.time += 10
+    fleet.roster.loaded(0, rows)
+
+    assert fleet.queue.loaded(key("tiny")) == []
 
 
 def test_a_place_is_the_one_in_which_it_came() -> None:
