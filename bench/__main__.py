@@ -25,11 +25,6 @@ def the_gateway(only: list[str], size: str) -> str:
     return gateway.table(gateway.run(only, gateway.SIZES[size]))
 
 
-def the_rest(only: list[str], size: str) -> str:
-    sizes = rest.SIZES[size]
-    return rest.table(rest.run(only, sizes), sizes)
-
-
 def the_streams(only: list[str], size: str) -> str:
     sizes = streams.SIZES[size]
     return streams.table(streams.run(only, sizes), sizes)
@@ -50,7 +45,7 @@ def the_placement(_: list[str], __: str) -> str:
 
 TABLES: dict[str, Callable[[list[str], str], str]] = {
     "gateway": the_gateway,
-    "rest": the_rest,
+    "rest": lambda only, size: rest.table(rest.run(only, rest.SIZES[size])),
     "streams": the_streams,
     "queue": the_queue,
     "tunnels": lambda _, size: tunnels.table(tunnels.run(tunnels.SIZES[size])),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from bench import cpu
 from bench.processes import PROXY_CORE, free_port, running
@@ -123,7 +124,10 @@ def olladist_with(directory: Path, port: int, inventory: str, workers: int, *opt
     return [*words, "--workers", str(workers), *options]
 
 
-PROXIES: dict[str, Callable[[Path, int, Sequence[int], int], list[str]]] = {
+# The command line, out of the directory, its port, the backends' ports and the number of workers.
+Make: TypeAlias = Callable[[Path, int, Sequence[int], int], list[str]]
+
+PROXIES: dict[str, Make] = {
     "olladist": olladist,
     "interpreted": interpreted,
     "HAProxy": haproxy,
@@ -153,11 +157,13 @@ def _is_here(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def started(name: str, directory: Path, backends: Sequence[int], *, workers: int = 1) -> Iterator[Proxy]:
-    """One that answers already, on the core for proxies."""
+def started(
+    name: str, directory: Path, backends: Sequence[int], *, workers: int = 1, make: Make | None = None
+) -> Iterator[Proxy]:
+    """One that answers already, on the core for proxies; `make` gives its command line in place of the usual."""
     directory.mkdir()
     port = free_port()
-    with serving(name, directory, port, PROXIES[name](directory, port, backends, workers)) as proxy:
+    with serving(name, directory, port, (make or PROXIES[name])(directory, port, backends, workers)) as proxy:
         yield proxy
 
 

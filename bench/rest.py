@@ -2,19 +2,17 @@
 its models and what is in memory too.
 """
 
-import contextlib
 import os
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bench import cpu, markdown, proxies
-from bench.processes import LOAD_CORE, backends, free_port
+from bench.processes import LOAD_CORE, backends
 from bench.proxies import Proxy
-from bench.rounds import least
 from olladist.sim.hosts import free_ports
 
 
@@ -33,47 +31,40 @@ SIZES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Milliseconds of CPU in a second."""
-
-    rest: float
-
-
-@contextlib.contextmanager
-def started(name: str, directory: Path, ports: Sequence[int]) -> Iterator[Proxy]:
-    directory.mkdir()
-    port = free_port()
-    make = partial(proxies.haproxy, checks=True) if name == "HAProxy" else proxies.olladist
-    with proxies.serving(name, directory, port, make(directory, port, ports, 1)) as proxy:
-        yield proxy
+PROXIES: dict[str, proxies.Make] = {
+    "olladist": proxies.olladist,
+    "HAProxy": partial(proxies.haproxy, checks=True),
+}
 
 
-def measure(proxy: Proxy, sizes: Sizes) -> Cost:
-    time.sleep(sizes.settle)
+def measure(proxy: Proxy, sizes: Sizes) -> float:
+    """Milliseconds of CPU in a second. Nothing tells when a proxy has done all that belongs to its start, so that is a time too."""
+    pause = threading.Event()
+    pause.wait(sizes.settle)
     pids = proxy.pids()
     before = cpu.seconds(pids)
-    time.sleep(sizes.seconds)
-    return Cost((cpu.seconds(pids) - before) / sizes.seconds * 1000)
+    pause.wait(sizes.seconds)
+    return (cpu.seconds(pids) - before) / sizes.seconds * 1000
 
 
-def run(only: Sequence[str], sizes: Sizes) -> dict[str, list[Cost]]:
-    """By proxy, for each number of hosts. nginx and aiohttp look after nobody."""
-    names = [name for name in proxies.available(only) if name in {"olladist", "HAProxy"}]
+def run(only: Sequence[str], sizes: Sizes) -> dict[str, dict[int, float]]:
+    """By proxy and number of hosts, the least of some rounds. nginx and aiohttp look after nobody."""
     os.sched_setaffinity(0, {LOAD_CORE})
-    costs: dict[str, list[Cost]] = {name: [] for name in names}
+    costs: dict[str, dict[int, float]] = {name: {} for name in proxies.available(only) if name in PROXIES}
     for hosts in sizes.hosts:
         ports = free_ports(hosts)
         with tempfile.TemporaryDirectory(prefix="olladist-bench-") as scratch, backends(ports, Path(scratch)):
-            for name in names:
+            for name, of_hosts in costs.items():
                 rounds = []
                 for number in range(sizes.rounds):
-                    with started(name, Path(scratch) / f"{name}-{number}", ports) as proxy:
+                    directory = Path(scratch) / f"{name}-{number}"
+                    with proxies.started(name, directory, ports, make=PROXIES[name]) as proxy:
                         rounds.append(measure(proxy, sizes))
-                costs[name].append(least(rounds))
+                of_hosts[hosts] = min(rounds)
     return costs
 
 
-def table(costs: dict[str, list[Cost]], sizes: Sizes) -> str:
-    head = ["CPU in a second, nobody asks", *(f"{hosts} hosts" for hosts in sizes.hosts)]
-    return markdown.table(head, [[name, *(f"{cost.rest:.1f} ms" for cost in each)] for name, each in costs.items()])
+def table(costs: dict[str, dict[int, float]]) -> str:
+    hosts = next(iter(costs.values()), {})
+    head = ["CPU in a second, nobody asks", *(f"{number} hosts" for number in hosts)]
+    return markdown.table(head, [[name, *(f"{cost:.1f} ms" for cost in each.values())] for name, each in costs.items()])

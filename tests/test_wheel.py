@@ -29,8 +29,9 @@ class Builder:
 def begin(version: str, place: Path) -> tuple[dict[str, Any], Builder]:
     """What a build is told to put into the wheel, and what the user sees of it."""
     said, builder = {"force_include": dict[str, str]()}, Builder()
+    application: Any = builder
     unused: Any = None
-    Compiled(str(ROOT), SMALL, unused, unused, str(place), "wheel", builder).initialize(version, said)  # type: ignore[arg-type]
+    Compiled(str(ROOT), SMALL, unused, unused, str(place), "wheel", application).initialize(version, said)
     return said, builder
 
 

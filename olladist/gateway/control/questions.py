@@ -9,7 +9,7 @@ from typing import cast
 from olladist import __version__
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.response_reader import ResponseReader
-from olladist.gateway.control.upstreams import CONNECT_SECONDS, Answered, Failed
+from olladist.gateway.control.upstreams import Answered, Failed, connecting
 
 
 class Questions:
@@ -47,30 +47,22 @@ class Questions:
 
     async def _ask_on(self, connection: "_Connection", request: bytes, bytes_max: int) -> Answered:
         try:
-            answered = await connection.ask(request, bytes_max)
-        except BaseException:
-            connection.abort()
-            raise
-        if connection.may_be_used_again:
-            self._idle.append(connection)
-        else:
-            connection.abort()
-        return answered
+            return await connection.ask(request, bytes_max)
+        finally:
+            if connection.may_be_used_again:
+                self._idle.append(connection)
+            else:
+                connection.abort()
 
     async def _connect(self) -> "_Connection":
         loop, backend = asyncio.get_running_loop(), self._backend
         connection = _Connection(self._idle)
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                if backend.tunnel:
-                    await loop.create_unix_connection(lambda: connection, str(backend.tunnel))
-                else:
-                    host, _, port = backend.address.rpartition(":")
-                    await loop.create_connection(lambda: connection, host.strip("[]"), int(port))
-        except TimeoutError:
-            raise Failed(f"no connection within {CONNECT_SECONDS:g} s") from None
-        except (OSError, ValueError) as error:  # a name with a label of 64 characters is no OSError
-            raise Failed(f"no connection ({getattr(error, 'strerror', '') or error})") from error
+        async with connecting():
+            if backend.tunnel:
+                await loop.create_unix_connection(lambda: connection, str(backend.tunnel))
+            else:
+                host, _, port = backend.address.rpartition(":")
+                await loop.create_connection(lambda: connection, host.strip("[]"), int(port))
         return connection
 
 
@@ -84,9 +76,9 @@ class _Connection(asyncio.Protocol):
     def __init__(self, idle: "list[_Connection]") -> None:
         self._idle = idle
         self._transport: asyncio.Transport | None = None
-        self._reader: ResponseReader | None = None
+        self._reader: ResponseReader | None = None  # until it has read a whole answer
         self._answer: asyncio.Future[Answered] | None = None
-        self._served = False
+        self._served = False  # and was left open by its last answer
 
     def ask(self, request: bytes, bytes_max: int) -> asyncio.Future[Answered]:
         """The answer, or Failed."""
@@ -100,8 +92,9 @@ class _Connection(asyncio.Protocol):
 
     @property
     def may_be_used_again(self) -> bool:
-        """Once it has answered."""
-        return self._served and self._transport is not None and not self._transport.is_closing()
+        """It has answered all that it was asked, and both sides leave it open."""
+        answered = self._served and self._reader is None
+        return answered and self._transport is not None and not self._transport.is_closing()
 
     def abort(self) -> None:
         self._answer = None

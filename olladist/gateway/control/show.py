@@ -44,8 +44,6 @@ class Shower:
             return error_response(route.dialect, bad.status, bad.text, malformed=True)
         if refused := must_use(who(request, self._parts), route, model):
             return refused
-        key = split_name(model).key
-        await self._look_again(key)
         missing: list[int] = []
         try:
             return await self._first_answer(route, model, body, missing)
@@ -56,6 +54,7 @@ class Shower:
     async def _first_answer(self, route: Route, model: str, body: bytes, missing: list[int]) -> Response:
         """`missing` gets those that have not got the model, although they listed it."""
         key = split_name(model).key
+        await self._look_again(key)
         tried: list[int] = []
         failed: Response | None = None
         for backend in self._asked(model, key):

@@ -52,6 +52,18 @@ class Answered:
     date: str = ""  # its own clock, as in the header
 
 
+@asynccontextmanager
+async def connecting() -> AsyncIterator[None]:
+    """Failed where what is done in it has no connection after CONNECT_SECONDS, or will have none."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            yield
+    except TimeoutError:
+        raise Failed(f"no connection within {CONNECT_SECONDS:g} s") from None
+    except (OSError, ValueError) as error:  # a name with a label of 64 characters is no OSError
+        raise Failed(f"no connection ({getattr(error, 'strerror', '') or error})") from error
+
+
 class Exchange:
     """An answer whose head is here and whose body comes as it is asked for; it ends with the block that opened it."""
 

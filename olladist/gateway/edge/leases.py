@@ -61,7 +61,6 @@ class Leases(asyncio.Protocol):
         self._spare = Spare()
         self._lent: dict[int, Lent] = {}  # all that may be used again, idle or not
         self._used: list[Lent] = []  # there is something to tell of them
-        self._uses = 0  # since it was told
         self._sweeping = False
         self._told_at = 0.0
         self.ended = asyncio.Event()
@@ -117,7 +116,6 @@ class Leases(asyncio.Protocol):
             if outcome == "served" and status == 200 and self._transport is not None and self._spare.put(lent, now):
                 if not lent.uses:
                     self._used.append(lent)
-                self._uses += 1
                 lent.uses.append(Use(first_byte, duration, received, usage, asker.near))
                 self._look_after_spare()
                 return
@@ -152,8 +150,8 @@ class Leases(asyncio.Protocol):
         self._sweeping = False
         now = asyncio.get_running_loop().time()
         self._give_back(self._spare.old(now))
-        if self._uses >= TELL_USES or now - self._told_at >= TELL_SECONDS:
-            self._uses, self._told_at = 0, now
+        if now - self._told_at >= TELL_SECONDS or sum(len(lent.uses) for lent in self._used) >= TELL_USES:
+            self._told_at = now
             for lent in self._used:
                 self._tell(lent)
             self._used.clear()

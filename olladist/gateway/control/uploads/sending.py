@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from olladist.gateway.control.backends import Backend
 from olladist.gateway.control.response_reader import ResponseReader
-from olladist.gateway.control.upstreams import CONNECT_SECONDS, Answered, Failed
+from olladist.gateway.control.upstreams import Answered, Failed, connecting
 
 # The answer is empty or one line; more than this is no Ollama's.
 _ANSWER_BYTES_MAX = 64 * 2**10
@@ -22,13 +22,8 @@ _STALL_SECONDS = 60
 
 async def send(backend: Backend, path: str, pieces: AsyncIterator[bytes], length: int | None) -> Answered:
     """POSTs a body of `length` bytes, or chunked; Failed where no answer comes. What `pieces` raise passes through."""
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            reader, writer = await _connect(backend)
-    except TimeoutError:
-        raise Failed(f"no connection within {CONNECT_SECONDS:g} s") from None
-    except (OSError, ValueError) as error:  # a name with a label of 64 characters is no OSError
-        raise Failed(f"no connection ({getattr(error, 'strerror', '') or error})") from error
+    async with connecting():
+        reader, writer = await _connect(backend)
     answer = asyncio.ensure_future(_answer(reader))
     sending = asyncio.ensure_future(_send(writer, _head(backend, path, length), pieces, chunked=length is None))
     try:
