@@ -24,8 +24,8 @@ from olladist.gateway.control.lease_server import Worker as Connection
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.edge.backends import Backends
 from olladist.gateway.edge.downstream import Downstream
+from olladist.gateway.edge.inference import begin
 from olladist.gateway.edge.leases import Leases
-from olladist.gateway.edge.process import _begin
 from olladist.gateway.edge.upstream import Upstream
 from olladist.gateway.edge.worker import Worker
 from olladist.gateway.lease import (
@@ -116,7 +116,7 @@ def a_worker() -> Callable[[int], None]:
     upstream = Upstream(backend.pool)
     sent = given(upstream)
     backend.pool.idle.append(upstream)
-    client = Downstream(worker, _begin, lambda _: None, lambda _: None)
+    client = Downstream(worker, begin, lambda _: None, lambda _: None)
     got = given(client)
     message = request(Load(11434, 1, 1, key=KEY))
     answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (

@@ -11,48 +11,14 @@ from hashlib import blake2b
 import msgspec
 
 from olladist.ollama import gojson
+from olladist.ollama.members import USUAL_KEYS, Usual, usual
 from olladist.ollama.routes import Dialect, ModelIn, Route
-
-# Keys that need no second look: spelled in lower case, and all that common clients send. Any other key may be one that
-# we read in another case ("Model"), and is looked at.
-# fmt: off
-_USUAL_KEYS = frozenset({
-    "model", "name", "messages", "prompt", "stream", "options", "format", "keep_alive", "tools", "think", "system",
-    "template", "raw", "context", "images", "suffix", "input", "truncate", "dimensions", "temperature", "top_p",
-    "max_tokens", "stop", "seed", "response_format", "stream_options", "tool_choice", "user", "frequency_penalty",
-    "presence_penalty", "metadata", "instructions", "reasoning", "max_output_tokens",
-})
-# fmt: on
 
 _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _string = msgspec.json.Decoder(str)
 
-
-class _Read(msgspec.Struct, gc=False):
-    """What is read of them. A null, which Go passes over, is none of these types."""
-
-    model: str = ""
-    name: str = ""
-    source: str = ""
-    stream: bool | msgspec.UnsetType = msgspec.UNSET
-    messages: msgspec.Raw = msgspec.Raw()
-    prompt: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    options: msgspec.Raw = msgspec.Raw()
-    keep_alive: msgspec.Raw = msgspec.Raw()
-
-
-_usual: msgspec.json.Decoder[_Read] = msgspec.json.Decoder(
-    msgspec.defstruct(
-        "_Usual",
-        [(key, msgspec.Raw, msgspec.Raw()) for key in sorted(_USUAL_KEYS.difference(_Read.__struct_fields__))],
-        bases=(_Read,),
-        forbid_unknown_fields=True,
-    )
-)
-
 # A Raw equals only another Raw.
-_NULL, _TRUE, _FALSE, _EMPTY_STRING = (msgspec.Raw(text) for text in (b"null", b"true", b"false", b'""'))
+_NULL, _TRUE, _FALSE = (msgspec.Raw(text) for text in (b"null", b"true", b"false"))
 _EMPTY_LIST = re.compile(rb"\[[ \t\r\n]*\]")
 # How much of the messages is looked through for the first of a user: system prompts are a few KiB.
 _BEGINNING = 64 * 2**10
@@ -66,7 +32,8 @@ class ModelRequest(msgspec.Struct, frozen=True):
     """`load` and `unload`: there is nothing to answer, the model is just to be loaded, or to leave memory at once.
 
     `near` is the same number for all turns of a conversation, 0 where that cannot be told; `begins`: this is the first of them.
-    `options` are those with which a runner is started, "" for none: with others Ollama loads the model anew.
+    `options` are those with which a runner is started, "" for none: with others Ollama loads the model anew. `sampling`: it may say a
+    temperature or a seed, so that a closer look shows whether anything is left to chance.
     """
 
     model: str
@@ -76,6 +43,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
     near: int = 0
     begins: bool = False
     options: str = ""
+    sampling: bool = False
 
 
 class BadBody(ValueError):
@@ -92,42 +60,49 @@ def read_body(body: bytes, route: Route) -> ModelRequest:
     if route.model_in is ModelIn.FORM:
         return _of_form(body, route.model_keys[0])
     try:
-        usual = _usual.decode(body)
-        content = getattr(usual, route.content_key) if route.content_key else None
+        said = usual.decode(body)
+        content = getattr(said, route.content_key) if route.content_key else None
         if content != _NULL:
-            return _of_usual(usual, content, route)
+            return _of_usual(said, content, route)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return _of_any(body, route)
 
 
-def _of_usual(usual: _Read, content: msgspec.Raw | None, route: Route) -> ModelRequest:
+def _of_usual(said: Usual, content: msgspec.Raw | None, route: Route) -> ModelRequest:
     """Most bodies: none but the keys that all clients send, and what counts of them of its own type."""
     model = ""
     for key in route.model_keys:
-        model = model or getattr(usual, key)
-    near, begins = conversation(bytes(usual.messages)) if usual.messages else _NO_CONVERSATION
-    options = runner_options(usual.options) if usual.options else ""
-    stream = route.streams if usual.stream is msgspec.UNSET or route.streams is None else usual.stream
+        model = model or getattr(said, key)
+    near, begins = conversation(bytes(said.messages)) if said.messages else _NO_CONVERSATION
+    raw = bytes(said.options) if said.options else b""
+    stream = route.streams if said.stream is msgspec.UNSET or route.streams is None else said.stream
     if content is None or (content and not _is_empty(content)):
         load = unload = False
     else:
-        unload = _is_zero_duration(bytes(usual.keep_alive or _NULL))
+        unload = _is_zero_duration(bytes(said.keep_alive or _NULL))
         load = not unload
-    return ModelRequest(model, bool(stream), load, unload, near, begins, options)
+    sampling = bool(said.temperature or said.seed or (raw and _samples(raw)))
+    return ModelRequest(model, bool(stream), load, unload, near, begins, runner_options(raw) if raw else "", sampling)
 
 
 def _of_any(body: bytes, route: Route) -> ModelRequest:
     try:
         members = _raw_members.decode(body)
-        if members.keys() <= _USUAL_KEYS or not _oddly_spelled(members, _keys_of(route)):
+        if members.keys() <= USUAL_KEYS or not _oddly_spelled(members, _keys_of(route)):
             model = _first_string(members, route.model_keys)
             near, begins = conversation(bytes(members.get("messages", b"")))
-            options = runner_options(members["options"]) if "options" in members else ""
-            return ModelRequest(model, _streams(members, route), *_purpose(members, route), near, begins, options)
+            options = runner_options(bytes(members["options"])) if "options" in members else ""
+            load, unload = _purpose(members, route)
+            return ModelRequest(model, _streams(members, route), load, unload, near, begins, options, _samples(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NeedsGo):
         pass
     return _as_go_reads(body, route)
+
+
+def _samples(text: bytes) -> bool:
+    # `in` would first ask whether what is looked for is a number, which takes longer than to look for it.
+    return text.find(b'"temperature"') >= 0 or text.find(b'"seed"') >= 0
 
 
 # api.Runner of 0.17.4, as server/sched.go needsReload compares them.
@@ -219,7 +194,8 @@ def _purpose(members: Mapping[str, msgspec.Raw], route: Route) -> tuple[bool, bo
 
 
 def _is_empty(content: msgspec.Raw) -> bool:
-    return content == _EMPTY_STRING or _EMPTY_LIST.fullmatch(content) is not None
+    text = bytes(content)
+    return text == b'""' or (text.startswith(b"[") and _EMPTY_LIST.fullmatch(text) is not None)
 
 
 def _is_zero_duration(raw: bytes) -> bool:
@@ -258,7 +234,8 @@ def _as_go_reads(body: bytes, route: Route) -> ModelRequest:
     if wrong is not None:
         raise wrong
     model = next((text for key in route.model_keys if key in last and (text := gojson.string(bytes(last[key])))), "")
-    return ModelRequest(model, _streams(last, route), *_purpose(last, route))
+    load, unload = _purpose(last, route)
+    return ModelRequest(model, _streams(last, route), load, unload, sampling=_samples(body))
 
 
 # Fields that are no pointers and no slices in Go's structs.

@@ -16,7 +16,7 @@ from olladist.gateway.control.lease_server import LeaseServer
 from olladist.gateway.control.lease_server import Worker as Connection
 from olladist.gateway.control.roster import Roster
 from olladist.gateway.edge.asked import NOTHING
-from olladist.gateway.edge.backends import Backend, Backends, Lent
+from olladist.gateway.edge.backends import Backend, Backends, Lent, kind_of
 from olladist.gateway.edge.leases import Leases
 from olladist.gateway.lease import NO_USAGE, Grant
 from olladist.inventory.model import Host, Strategy
@@ -68,6 +68,7 @@ class Asker:
         self.backend: Backend | None = None
         self.loads = False
         self.answers = 0
+        self.kind = kind_of(model, ROUTE, NOTHING, near, "", begins=begins)
 
     @property
     def route(self) -> Route:

@@ -1,6 +1,6 @@
 """How requests are served: which mode, what stands in where its first choice cannot, and who has said so. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -29,24 +29,19 @@ _INVENTORY: Final[Mapping[str, Source]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """`local` is the URL of the Ollama beside the gateway, "" where there is none; `sources` says who decided mode, fallback and local."""
+    """`local` is the URL of the Ollama beside the gateway, "" where there is none; `sources` says who decided mode, fallback and local.
+
+    `order` is whose Ollamas answer: the first choice, then what stands in for it. An empty fallback means none of any kind.
+    """
 
     mode: Mode = Mode.DISTRIBUTED
     fallback: tuple[Fallback, ...] = ()
     local: str = ""
     sources: Mapping[str, Source] = field(default_factory=lambda: _INVENTORY)
+    order: tuple[Role, ...] = field(init=False)  # asked for with each request, so it is worked out once
 
-    @property
-    def order(self) -> tuple[Role, ...]:
-        """Whose Ollamas answer: the first choice, then what stands in for it. An empty fallback means none of any kind."""
-        match self.mode:
-            case Mode.STANDALONE:
-                return (Role.LOCAL,)
-            case Mode.LOCAL:
-                return (Role.LOCAL, Role.NODE) if self.fallback else (Role.LOCAL,)
-            case Mode.DISTRIBUTED:
-                stands_in = self.local and Fallback.LOCAL in self.fallback
-                return (Role.NODE, Role.LOCAL) if stands_in else (Role.NODE,)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", _order(self.mode, self.fallback, self.local))
 
     @property
     def distributed(self) -> bool:
@@ -57,6 +52,16 @@ class Serving:
     def uses_cache(self) -> bool:
         """Whether kept answers are given at all."""
         return Fallback.CACHE in self.fallback and self.mode is not Mode.STANDALONE
+
+
+def _order(mode: Mode, fallback: Collection[Fallback], local: str) -> tuple[Role, ...]:
+    match mode:
+        case Mode.STANDALONE:
+            return (Role.LOCAL,)
+        case Mode.LOCAL:
+            return (Role.LOCAL, Role.NODE) if fallback else (Role.LOCAL,)
+        case Mode.DISTRIBUTED:
+            return (Role.NODE, Role.LOCAL) if local and Fallback.LOCAL in fallback else (Role.NODE,)
 
 
 @dataclass(frozen=True, slots=True)

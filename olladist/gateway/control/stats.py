@@ -19,24 +19,27 @@ OTHER = "other"
 Kind: TypeAlias = Literal["model", "node", "key"]
 
 
+# What is added up as it stands.
+_PLAIN = (
+    "cached",
+    "errors",
+    "fallbacks",
+    "left",
+    "output_seconds",
+    "output_tokens",
+    "prompt_seconds",
+    "prompt_tokens",
+    "rate_limited",
+    "refused",
+    "requests",
+    "retries",
+)
+
+
 class Sums:
     """Counts of one period. Seconds are what backends say; `first_bytes` is a sketch."""
 
-    __slots__ = (
-        "cached",
-        "errors",
-        "fallbacks",
-        "first_bytes",
-        "left",
-        "output_seconds",
-        "output_tokens",
-        "prompt_seconds",
-        "prompt_tokens",
-        "rate_limited",
-        "refused",
-        "requests",
-        "retries",
-    )
+    __slots__ = (*_PLAIN, "first_bytes")
 
     def __init__(self) -> None:
         self.requests = self.errors = self.left = self.retries = self.fallbacks = self.cached = 0
@@ -59,9 +62,6 @@ class Sums:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for number, count in other.first_bytes.items():
             self.first_bytes[number] = self.first_bytes.get(number, 0) + count
-
-
-_PLAIN = tuple(name for name in Sums.__slots__ if name != "first_bytes")
 
 
 class Period:

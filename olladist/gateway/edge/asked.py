@@ -46,11 +46,11 @@ def read_asked(
 
     Raises BadBody where Ollama would refuse the body, or where a field of ours makes no sense.
     """
-    if not fields and not (kept.may_be_kept(route, body) and may_keep()):
-        return read_body(body, route), _of_key(key.name) if key is not None else NOTHING  # most requests
-    if fields.get(b"content-encoding") == b"zstd" and route.dialect is not Dialect.OLLAMA:
+    if fields and fields.get(b"content-encoding") == b"zstd" and route.dialect is not Dialect.OLLAMA:
         body = _unpacked(body)
     request = read_body(body, route)
+    if not fields and not (kept.may_be_kept(route, request) and may_keep()):
+        return request, _of_key(key.name) if key is not None else NOTHING  # most requests
     name = key.name if key is not None else ""
     digest = kept.digest(route, name, request, body, fields.get(CACHE_FIELD, b""))
     return request, Wants(name, digest, bool(digest), _deadline(fields.get(TIMEOUT_FIELD)))

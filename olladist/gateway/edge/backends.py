@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from olladist.gateway.edge.asked import Wants
 from olladist.gateway.edge.upstream import Pool
@@ -11,15 +11,13 @@ from olladist.gateway.lease import Grant, Table, Use
 from olladist.ollama.names import split_name
 from olladist.ollama.routes import Route
 
+# Requests that are alike for whoever places them: model, route, wants, conversation, options. A plain tuple, for each request makes one.
+Kind: TypeAlias = tuple[str, str, Wants, int, str]
 
-class Kind(NamedTuple):
-    """Requests that are alike for whoever places them."""
 
-    model: str
-    route: str
-    wants: Wants
-    near: int
-    options: str
+def kind_of(model: str, route: Route, wants: Wants, near: int, options: str, *, begins: bool) -> Kind:
+    """A conversation that only begins is as near to one host as to the other."""
+    return model, route.name, wants, 0 if begins else near, options
 
 
 class Lent:
@@ -51,6 +49,7 @@ class Asker(Protocol):
     begins: bool  # as Ask's
     options: str  # as Ask's
     load: bool  # as Ask's
+    kind: Kind
     asked_at: float  # when it was asked for first, of the loop's clock
     lent: Lent | None  # its lease, where that may be used again
 

@@ -69,6 +69,7 @@ class State(Enum):
 class Downstream(asyncio.Protocol):
     __slots__ = (
         "_advancing",
+        "_arrival",
         "_begin",
         "_chunked",
         "_held",
@@ -119,6 +120,7 @@ class Downstream(asyncio.Protocol):
         self.key: Key | None = None  # who asks; None where the gateway has no keys
         self.admin = False  # it may hold the admin token
         self.cors = b""  # header lines that a browser needs
+        self._arrival: Arrival | None = None  # the last one
         self._rest = b""
         self._looked_at = 0
         self._left = 0
@@ -374,7 +376,8 @@ class Downstream(asyncio.Protocol):
     def _start(self, raw: bytes) -> None:
         self._looked_at = 0
         worker = self.worker
-        arrival, length = worker.heads.read(raw, worker.leases.access)
+        arrival, length = worker.heads.read(raw, worker.leases.access, self._arrival)
+        self._arrival = arrival
         head, verdict = arrival.head, arrival.verdict
         self.head = head
         if isinstance(verdict, Turned):

@@ -21,13 +21,14 @@ HEADS_MAX: Final = 512
 HEAD_BYTES_MAX: Final = 2048
 
 _LENGTHS: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
-_DIGITS_MAX: Final = 18
+DIGITS_MAX: Final = 18
 
 
 class Arrival(msgspec.Struct, frozen=True):
     """A head, the door's verdict, and for a request that needs a lease its route, what it says to the gateway and the head that goes on.
 
-    That one is `before`, the length of the body, `after`. `head.length` is that of the first such request.
+    That one is `before`, the length of the body, `after`; it came as `start`, the length, `end` (empty where it has none in one of the usual
+    forms). `head.length` is that of the first such request.
     """
 
     head: RequestHead
@@ -36,6 +37,9 @@ class Arrival(msgspec.Struct, frozen=True):
     said: Mapping[bytes, bytes] = {}
     before: bytes = b""
     after: bytes = b""
+    start: bytes = b""
+    end: bytes = b""
+    access: Access | None = None  # by which it was judged
 
 
 class Heads:
@@ -46,8 +50,12 @@ class Heads:
         self._access: Access | None = None
         self._known: dict[tuple[bytes, bytes], Arrival] = {}
 
-    def read(self, raw: bytes, access: Access | None) -> tuple[Arrival, int]:
-        """A whole head, and the length of its body as RequestHead has it. Raises Refused."""
+    def read(self, raw: bytes, access: Access | None, last: Arrival | None = None) -> tuple[Arrival, int]:
+        """A whole head, and the length of its body as RequestHead has it; `last` came before it on its connection. Raises Refused."""
+        if last is not None and last.start and last.access is access:
+            length = length_between(raw, last.start, last.end)
+            if length >= 0:
+                return last, length
         before, after, length = split_length(raw)
         if access is not self._access:
             self._access = access
@@ -56,14 +64,16 @@ class Heads:
         if arrival is not None:
             return arrival, length
         head = read_request(raw)
-        arrival = self._judge(head, access)
-        if before and len(raw) <= HEAD_BYTES_MAX and arrival.route is not None:
+        if len(raw) > HEAD_BYTES_MAX:
+            before = after = b""
+        arrival = self._judge(head, access, before, after)
+        if before and arrival.route is not None:
             if len(self._known) >= HEADS_MAX:
                 self._known.clear()
             self._known[before, after] = arrival
         return arrival, head.length
 
-    def _judge(self, head: RequestHead, access: Access | None) -> Arrival:
+    def _judge(self, head: RequestHead, access: Access | None, start: bytes, end: bytes) -> Arrival:
         verdict = self._door.judge(head, access)
         if isinstance(verdict, Turned):
             return Arrival(head, verdict)
@@ -71,7 +81,8 @@ class Heads:
         route = leased_route(head.method, head.path)
         if route is None:
             return Arrival(head, verdict)
-        return Arrival(head, verdict, route, fields_of(head), *backend_head(head))
+        before, after = backend_head(head)
+        return Arrival(head, verdict, route, fields_of(head), before, after, start, end, access)
 
 
 def split_length(raw: bytes) -> tuple[bytes, bytes, int]:
@@ -85,6 +96,14 @@ def split_length(raw: bytes) -> tuple[bytes, bytes, int]:
             start = at + len(name)
             end = raw.find(b"\r\n", start)
             digits = raw[start:end]
-            if end >= 0 and digits.isdigit() and len(digits) <= _DIGITS_MAX:
+            if end >= 0 and digits.isdigit() and len(digits) <= DIGITS_MAX:
                 return raw[:start], raw[end:], int(digits)
     return b"", b"", 0
+
+
+def length_between(raw: bytes, before: bytes, after: bytes) -> int:
+    """What split_length would find in a head, where what it stands between is this; -1 where it is something else."""
+    if not (raw.startswith(before) and raw.endswith(after)):
+        return -1
+    digits = raw[len(before) : len(raw) - len(after)]
+    return int(digits) if digits.isdigit() and len(digits) <= DIGITS_MAX else -1

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from olladist.gateway.access import may_use
 from olladist.gateway.edge import answers, retry
 from olladist.gateway.edge.asked import NOTHING, read_asked
-from olladist.gateway.edge.backends import Backend, Lent, grant_fields
+from olladist.gateway.edge.backends import Backend, Kind, Lent, grant_fields, kind_of
 from olladist.gateway.edge.connecting import connect
-from olladist.gateway.edge.downstream import Downstream
+from olladist.gateway.edge.downstream import Downstream, Exchange
 from olladist.gateway.edge.head import CHUNKED
 from olladist.gateway.edge.heads import Arrival
 from olladist.gateway.edge.held import Held
@@ -32,6 +32,7 @@ HELD_BYTES_MAX = 64 * 2**10
 _JUDGED = frozenset({404, 500, 503})
 
 _NO_GRANT = Grant(0, -1)
+_OF_NO_KIND: Kind = ("", "", NOTHING, 0, "")
 
 log = structlog.get_logger()
 
@@ -74,6 +75,7 @@ class Inference:
         "begins",
         "body_max",
         "dialect",
+        "kind",
         "lease",
         "lent",
         "load",
@@ -102,6 +104,7 @@ class Inference:
         self.options = ""
         self.load = False
         self.wants = NOTHING
+        self.kind = _OF_NO_KIND
         self._streams = False
         self._pieces: list[bytes] = []
         self._body = b""
@@ -188,6 +191,7 @@ class Inference:
 
     def _ask(self) -> None:
         self.phase = Phase.ASKED
+        self.kind = kind_of(self.model, self.route, self.wants, self.near, self.options, begins=self.begins)
         self._client.worker.leases.ask(self)
 
     def granted(self, backend: Backend, grant: Grant) -> None:
@@ -464,3 +468,8 @@ class Inference:
 
     def _who(self) -> dict[str, str]:
         return {"node": self._node(), "route": self.route.name, "model": self.model}
+
+
+def begin(client: Downstream, arrival: Arrival) -> Exchange:
+    """What a request becomes: one that needs a lease, or one that the control process answers."""
+    return Passage(client, arrival.head) if arrival.route is None else Inference(client, arrival, arrival.route)

@@ -64,7 +64,7 @@ def digest(route: Route, key: str, request: ModelRequest, body: bytes, said: byt
     said = said.lower()
     if said == b"no" or request.load or request.unload or len(body) > REQUEST_BYTES_MAX:
         return ""
-    if route.model_in is not ModelIn.BODY or not (said == b"keep" or may_be_kept(route, body)):
+    if route.model_in is not ModelIn.BODY or not (said == b"keep" or may_be_kept(route, request)):
         return ""
     try:
         members = json.loads(body.decode(), object_pairs_hook=_object, parse_float=_finite, parse_constant=_no_number)
@@ -77,9 +77,9 @@ def digest(route: Route, key: str, request: ModelRequest, body: bytes, said: byt
     return hashlib.blake2b(canonical, digest_size=32).hexdigest()
 
 
-def may_be_kept(route: Route, body: bytes) -> bool:
+def may_be_kept(route: Route, request: ModelRequest) -> bool:
     """Whether a closer look is worth it, where the client says nothing; costs next to nothing."""
-    return route.name in _ALWAYS or b'"temperature"' in body or b'"seed"' in body
+    return request.sampling or route.name in _ALWAYS
 
 
 def _is_certain(route: Route, members: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import cast
 
 import structlog
 
-from olladist.gateway.edge.backends import Asker, Backend, Backends, Kind, Lent, key_of, place
+from olladist.gateway.edge.backends import Asker, Backend, Backends, Lent, key_of, place
 from olladist.gateway.edge.spare import IDLE_SECONDS, TELL_SECONDS, TELL_USES, Spare
 from olladist.gateway.lease import (
     RETURNED,
@@ -72,7 +72,7 @@ class Leases(asyncio.Protocol):
     def ask(self, asker: Asker) -> None:
         """Answers by a call of `granted` or `refused`, maybe before this returns."""
         if self._spare:
-            lent = None if asker.tried or asker.load else self._spare.take(_kind(asker))
+            lent = None if asker.tried or asker.load else self._spare.take(asker.kind)
             if lent is not None:
                 asker.lease = lent.lease
                 asker.lent = lent
@@ -263,7 +263,7 @@ class Leases(asyncio.Protocol):
             return
         backend.running.add(asker)
         if grant.again:
-            asker.lent = Lent(grant.id, backend, _kind(asker), asyncio.get_running_loop().time())
+            asker.lent = Lent(grant.id, backend, asker.kind, asyncio.get_running_loop().time())
             self._lent[grant.id] = asker.lent
         asker.granted(backend, grant)
 
@@ -315,8 +315,3 @@ class Leases(asyncio.Protocol):
         if following is not None:
             del waiting[following.lease]
             self._place(following)
-
-
-def _kind(asker: Asker) -> Kind:
-    """A conversation that only begins is as near to one host as to the other."""
-    return Kind(asker.model, asker.route.name, asker.wants, 0 if asker.begins else asker.near, asker.options)

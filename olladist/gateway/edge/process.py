@@ -14,11 +14,9 @@ import uvloop
 from olladist.errors import GatewayError
 from olladist.gateway.child import collect_seldom, raise_descriptor_limit, receive_settings, start_log, when_parent_ends
 from olladist.gateway.edge.backends import Backends
-from olladist.gateway.edge.downstream import Downstream, Exchange
-from olladist.gateway.edge.heads import Arrival
-from olladist.gateway.edge.inference import Inference
+from olladist.gateway.edge.downstream import Downstream
+from olladist.gateway.edge.inference import begin
 from olladist.gateway.edge.leases import Leases
-from olladist.gateway.edge.passage import Passage
 from olladist.gateway.edge.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, Certificate
 from olladist.gateway.edge.upstream import IDLE_SECONDS
 from olladist.gateway.edge.worker import Worker
@@ -75,7 +73,7 @@ class Edge:
 
     def _client(self) -> Downstream:
         # A client behind TLS is one once it has shaken hands.
-        return Downstream(self.worker, _begin, self._clients.add, self._closed)
+        return Downstream(self.worker, begin, self._clients.add, self._closed)
 
     def _closed(self, client: Downstream) -> None:
         self._clients.discard(client)
@@ -145,11 +143,6 @@ async def _stay_connected(leases: Leases) -> None:
             delay = _BACKOFF_FIRST
             await leases.ended.wait()
             log.warning("control process is away", going_on="alone")
-
-
-def _begin(client: Downstream, arrival: Arrival) -> Exchange:
-    route = arrival.route
-    return Passage(client, arrival.head) if route is None else Inference(client, arrival, route)
 
 
 async def _run(number: int, settings: Settings, listening: Sequence[socket.socket]) -> None:

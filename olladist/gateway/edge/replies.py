@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from olladist.gateway.edge.head import Field, for_client
-from olladist.gateway.edge.heads import split_length
+from olladist.gateway.edge.heads import DIGITS_MAX, split_length
 
 # One a second of each kind that a backend sends; 1 KB each.
 REPLIES_MAX: Final = 32
@@ -40,17 +40,30 @@ class Reply(msgspec.Struct):
 class Replies:
     """What one backend has sent. A parser has read each of these heads once, byte for byte."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_after", "_before", "_known", "_last")
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, bytes], Reply] = {}
+        # The last one that was found.
+        self._before = self._after = b""
+        self._last: Reply | None = None
 
     def find(self, data: bytes) -> tuple[Reply, int] | None:
         """The head of a whole answer, and where its body begins; None for one that must be parsed."""
+        if self._last is not None and data.startswith(self._before):
+            start = len(self._before)
+            at = data.find(b"\r", start, start + DIGITS_MAX + 1)
+            if at >= 0 and data.startswith(self._after, at):
+                end = at + len(self._after)
+                digits = data[start:at]
+                return (self._last, end) if digits.isdigit() and int(digits) == len(data) - end else None
         end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
         before, after, length = split_length(data[:end])
         reply = self._known.get((before, after)) if length == len(data) - end and before else None
-        return (reply, end) if reply is not None else None
+        if reply is None:
+            return None
+        self._before, self._after, self._last = before, after, reply
+        return reply, end
 
     def remember(self, raw: bytes, status: int, reason: bytes, fields: list[Field]) -> None:
         """`raw` is a head that a parser has read, of an answer with a length on a connection that stays open."""

@@ -48,7 +48,7 @@ class Spare:
 
     def of(self, model: str) -> list[Lent]:
         """Takes out those for a model: another kind of request for it may want their slots."""
-        kinds = [kind for kind in self._idle if kind.model == model]
+        kinds = [kind for kind in self._idle if kind[0] == model]
         return [lent for kind in kinds for lent in self._idle.pop(kind)]
 
     def old(self, now: float) -> Iterator[Lent]:

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from olladist.gateway.edge.figures import Counts, Metrics, event, metrics
 from olladist.gateway.lease import NO_USAGE, Usage
 from olladist.ollama.routes import EVENT_STREAM, Dialect, Route
 
@@ -36,41 +37,6 @@ _COUNT: Final = re.compile(
 _LAST_USAGE: Final = re.compile(rb'.*"usage"\s*:\s*(\{.*)', re.DOTALL)
 
 
-class _Metrics(msgspec.Struct, gc=False):
-    """api/types.go Metrics; omitted where zero."""
-
-    load_duration: int = -1
-    prompt_eval_count: int = -1
-    prompt_eval_duration: int = -1
-    eval_count: int = -1
-    eval_duration: int = -1
-
-
-class _Counts(msgspec.Struct, gc=False):
-    """OpenAI's names for chat, completions and embeddings, or its newer ones for responses, which are Anthropic's too."""
-
-    prompt_tokens: int = -1
-    completion_tokens: int = -1
-    input_tokens: int = -1
-    output_tokens: int = -1
-
-
-class _Inner(msgspec.Struct, gc=False):
-    usage: _Counts | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    """A body, or the data of an event: `usage` stands in it, or in the `response` of response.completed."""
-
-    usage: _Counts | None = None
-    response: _Inner | None = None
-
-
-_NOT_MEASURED = _Metrics()
-_metrics = msgspec.json.Decoder(_Metrics)
-_event = msgspec.json.Decoder(_Event)
-
-
 def usage_of(route: Route, pieces: Iterable[bytes], received: int, asked: int, *, chunked: bool) -> Usage:
     """The usage of an answer of status 200 that has `received` bytes, of which `pieces` are the last, to `asked` bytes.
 
@@ -87,21 +53,19 @@ def usage_of(route: Route, pieces: Iterable[bytes], received: int, asked: int, *
 
 def _of_ollama(tail: bytes) -> Usage | None:
     """From the last line, which is the whole of an answer that was not streamed; in part, where only its end is there."""
-    last = tail.rstrip().rpartition(b"\n")[2]
+    last = tail.rstrip()
+    if (at := last.rfind(b"\n")) >= 0:
+        last = last[at + 1 :]
     try:
-        metrics = _metrics.decode(last)
+        said = metrics.decode(last)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        metrics = _Metrics(**{name.decode(): int(count) for name, count in _METRIC.findall(last)})
-    if metrics == _NOT_MEASURED:
+        said = Metrics(**{name.decode(): int(count) for name, count in _METRIC.findall(last)})
+    prompt, output, load = said.prompt_eval_count, said.eval_count, said.load_duration
+    prompt_time, output_time = said.prompt_eval_duration, said.eval_duration
+    if load < 0 and prompt < 0 and output < 0 and prompt_time < 0 and output_time < 0:
         # A model that was only loaded or unloaded has nothing to count; an answer that was cut has no "done".
         return NO_USAGE if b'"done":true' in last else None
-    return Usage(
-        prompt_tokens=_count(metrics.prompt_eval_count),
-        output_tokens=_count(metrics.eval_count),
-        load=_seconds(metrics.load_duration),
-        prompt=_seconds(metrics.prompt_eval_duration),
-        output=_seconds(metrics.eval_duration),
-    )
+    return Usage(_count(prompt), _count(output), _seconds(load), _seconds(prompt_time), _seconds(output_time))
 
 
 def _of_others(tail: bytes) -> Usage | None:
@@ -114,16 +78,16 @@ def _of_others(tail: bytes) -> Usage | None:
     return None
 
 
-def _counts(text: bytes) -> _Counts | None:
+def _counts(text: bytes) -> Counts | None:
     try:
-        event = _event.decode(text)
+        found = event.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         last = _LAST_USAGE.match(text)
-        return _Counts(**{name.decode(): int(count) for name, count in _COUNT.findall(last[1])}) if last else None
-    return event.usage or (event.response.usage if event.response is not None else None)
+        return Counts(**{name.decode(): int(count) for name, count in _COUNT.findall(last[1])}) if last else None
+    return found.usage or (found.response.usage if found.response is not None else None)
 
 
-def _of_counts(counts: _Counts) -> Usage | None:
+def _of_counts(counts: Counts) -> Usage | None:
     prompt = _count(max(counts.prompt_tokens, counts.input_tokens))
     output = _count(max(counts.completion_tokens, counts.output_tokens))
     return Usage(prompt_tokens=prompt, output_tokens=output) if prompt > 0 or output > 0 else None

@@ -4,7 +4,15 @@ from hypothesis import strategies as st
 from olladist.gateway.access import digest_of
 from olladist.gateway.edge.door import Door, Entry, Turned
 from olladist.gateway.edge.head import Refused
-from olladist.gateway.edge.heads import HEAD_BYTES_MAX, HEADS_MAX, Heads, split_length
+from olladist.gateway.edge.heads import (
+    DIGITS_MAX,
+    HEAD_BYTES_MAX,
+    HEADS_MAX,
+    Arrival,
+    Heads,
+    length_between,
+    split_length,
+)
 from olladist.gateway.edge.origins import Origins
 from olladist.gateway.lease import Access, Key
 
@@ -35,24 +43,37 @@ def head(length: int, more: bytes = b"", key: bytes = b"secret") -> bytes:
     return line % (key, length, more)
 
 
-def told(known: Heads, raw: bytes) -> object:
+def told(known: Heads, raw: bytes, last: Arrival | None = None) -> tuple[Arrival | None, object]:
     try:
-        arrival, length = known.read(raw, ACCESS)
+        arrival, length = known.read(raw, ACCESS, last)
     except Refused as refused:
-        return refused.status
-    return (
-        arrival.verdict
-        if isinstance(arrival.verdict, Turned)
-        else (arrival.route, arrival.said, arrival.before, length)
-    )
+        return last, refused.status
+    if isinstance(arrival.verdict, Turned):
+        return arrival, arrival.verdict
+    return arrival, (arrival.route, arrival.said, arrival.before, length)
 
 
 @given(st.lists(HEADS, max_size=12))
 def test_what_came_before_changes_nothing(raws: list[bytes]) -> None:
-    """Each head is read and judged as if it were the first, whatever stood in those before."""
-    known = heads()
+    """Each head is read and judged as if it were the first, whatever stood in those before, on its connection or others."""
+    known, last = heads(), None
     for raw in raws:
-        assert told(known, raw) == told(heads(), raw)
+        anew = told(heads(), raw)[1]
+        assert told(known, raw)[1] == anew
+        last, said = told(known, raw, last)
+        assert said == anew
+
+
+@given(HEADS, st.integers(-1, 10**19))
+def test_a_head_that_differs_in_its_length_alone_is_the_same(raw: bytes, length: int) -> None:
+    """What it has before and after the digits is found in it again, with whatever number, and nothing else is."""
+    before, after, was = split_length(raw)
+    if before:
+        assert length_between(raw, before, after) == was
+        changed = before + b"%d" % length + after
+        assert length_between(changed, before, after) == (length if 0 <= length < 10**DIGITS_MAX else -1)
+        assert length_between(changed[:-1], before, after) == -1
+        assert length_between(before[:-1] + after, before, after) == -1
 
 
 def test_the_same_head_is_read_once_whatever_its_length() -> None:
@@ -67,8 +88,11 @@ def test_the_same_head_is_read_once_whatever_its_length() -> None:
 def test_keys_that_are_valid_no_more_are_forgotten() -> None:
     """Who was let in a moment ago is judged anew when the keys are others."""
     known = heads()
-    assert isinstance(known.read(head(1), ACCESS)[0].verdict, Entry)
-    assert isinstance(known.read(head(1), Access((Key("team", digest_of(b"new")),)))[0].verdict, Turned)
+    last, _ = known.read(head(1), ACCESS)
+    assert isinstance(last.verdict, Entry)
+    other = Access((Key("team", digest_of(b"new")),))
+    assert isinstance(known.read(head(1), other)[0].verdict, Turned)
+    assert isinstance(known.read(head(1), other, last)[0].verdict, Turned)
 
 
 def test_who_is_turned_away_is_not_remembered() -> None:
@@ -86,7 +110,8 @@ def test_what_is_remembered_is_bounded() -> None:
         known.read(head(1, b"X-Id: %d\r\n" % number), ACCESS)
     assert known.read(head(1), ACCESS)[0] is not first
     large = head(1, b"X-Id: " + b"x" * HEAD_BYTES_MAX + b"\r\n")
-    assert known.read(large, ACCESS)[0] is not known.read(large, ACCESS)[0]
+    last, _ = known.read(large, ACCESS)
+    assert last is not known.read(large, ACCESS, last)[0]
 
 
 def test_a_length_in_another_form_is_none() -> None:

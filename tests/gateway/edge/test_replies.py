@@ -41,6 +41,27 @@ def test_a_client_gets_the_head_it_would_have_got(body: bytes, added: bytes, clo
         )
 
 
+DATES = (b"now", b"no", b"later")
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 12), st.sampled_from(DATES), st.sampled_from(range(-3, 4)), st.binary(max_size=12)),
+        max_size=12,
+    )
+)
+def test_what_was_found_before_changes_nothing(answers: list[tuple[int, bytes, int, bytes]]) -> None:
+    """Each answer is found, or is not, as if it were the first one, whole or cut or with more behind it."""
+    replies = knowing()
+    replies.remember(head(2, b"later"), 200, b"OK", FIELDS)
+    for length, date, cut, body in answers:
+        data = head(length, date) + body
+        data = data[:cut] if cut < 0 else data + b"x" * cut
+        anew = knowing()
+        anew.remember(head(2, b"later"), 200, b"OK", FIELDS)
+        assert replies.find(data) == anew.find(data)
+
+
 def test_what_is_not_whole_or_not_known_needs_a_parser() -> None:
     """A piece, more than the answer, another head, or one that has two lengths."""
     replies = knowing()

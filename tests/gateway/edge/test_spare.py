@@ -21,7 +21,7 @@ from tests.gateway.edge.harness import (
     until,
 )
 
-KINDS = [Kind(model, "chat", NOTHING, 0, "") for model in ("a", "b")]
+KINDS = [(model, "chat", NOTHING, 0, "") for model in ("a", "b")]
 GPU = Backend(Row(1, "gpu1", "x:1", 4, up=True, models=()), "distributed")
 
 
@@ -49,9 +49,9 @@ def test_a_lease_is_in_one_place(steps: list[tuple[str, Kind, float]]) -> None:
                 assert found.kind == kind
                 del inside[found.lease]
         elif what == "of":
-            for lent in spare.of(kind.model):
+            for lent in spare.of(kind[0]):
                 del inside[lent.lease]
-            assert all(lent.kind.model != kind.model for lent in inside.values())
+            assert all(lent.kind[0] != kind[0] for lent in inside.values())
         elif what == "old":
             for lent in spare.old(now):
                 del inside[lent.lease]
