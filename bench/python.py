@@ -4,12 +4,14 @@ Once in a loop, as in a flood; and once after a walk through more memory than ca
 """
 
 import asyncio
+import logging
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+import structlog
 import uvloop
 
 from bench import markdown
@@ -207,6 +209,7 @@ async def measured(sizes: Sizes) -> dict[str, tuple[float, float]]:
 
 
 def run(sizes: Sizes) -> dict[str, tuple[float, float]]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     return uvloop.run(measured(sizes))
 
 
