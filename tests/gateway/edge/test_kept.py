@@ -38,6 +38,8 @@ def name_of(route: str, body: bytes, *, key: str = "", said: bytes = b"") -> str
         ("generate", b'{"model":"m","prompt":"x","options":{"temperature":false}}', False),
         ("generate", b'{"model":"m","prompt":"x","options":{"seed":42,"temperature":1}}', True),
         ("generate", b'{"model":"m","prompt":"x","options":{"seed":null}}', False),
+        ("generate", b'{"model":"m","prompt":"x","options":{"temperature":0},"min_p":1}', True),
+        ("generate", b'{"MODEL":"m","prompt":"x","options":{"temperature":0}}', True),
         ("generate", b'{"model":"m","prompt":"x","options":[]}', False),
         ("generate", b'{"model":"m","prompt":"x","temperature":0}', False),
         ("generate", b'{"model":"m","prompt":"","options":{"temperature":0}}', False),
