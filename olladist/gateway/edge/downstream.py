@@ -377,7 +377,7 @@ class Downstream(asyncio.Protocol):
         self._looked_at = 0
         worker = self.worker
         arrival, length = worker.heads.read(raw, worker.leases.access, self._arrival)
-        self._arrival = arrival
+        self._arrival = arrival if arrival.start else None  # no other is looked at again, and it may be large
         head, verdict = arrival.head, arrival.verdict
         self.head = head
         if isinstance(verdict, Turned):
